@@ -1,0 +1,352 @@
+"""collect: text through the model, one bit a neuron and token into the store. The one loop nest.
+
+    for block:  for layer:  for batch:  hidden, active = layer(hidden)
+
+A block's hidden states wait in memory while all of its batches go through one layer, so that a layer's bits of a
+block are complete at once: they are put into context order, compressed and committed by a second thread while the
+next layer runs. Stopped at any time, the same command continues with the first block that lacks a mark.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from neurolens import NeurolensError, UsageError, __version__
+from neurolens.bits import pack_tensor, transpose
+from neurolens.checkpoint import Checkpoint
+from neurolens.corpus import Block, Corpus, block_sequences, blocks, pack_documents
+from neurolens.decoder import ACTIVATION_RULE, Decoder, Shape, shape_of
+from neurolens.documents import check_paths, read_documents
+from neurolens.store import Store, lock
+
+BATCH_TOKENS = 4096  # enough for matrix products to run at full speed; larger only costs memory
+BLOCK_TOKENS = 1 << 18  # context order compresses the better the larger the block (design: 0.20 against 0.28 bits)
+HIDDEN_SHARE = 0.25  # of the machine's memory, that a block's hidden states may take
+# what two runs must share to be one; thread count and versions decide single bits near zero
+IDENTITY = (
+    "checkpoint", "tokenizer", "corpus_fingerprint", "dtype", "device", "activation", "layers", "batch_sequences",
+    "block_sequences",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which text a run reads: files, keys, size and shares (design: corpus spec)."""
+
+    paths: tuple[Path, ...]
+    text_key: str = "text"
+    label_key: str | None = None
+    tokens: int | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
+    seq_len: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take, from shapes alone."""
+
+    shape: Shape
+    corpus: tuple[int, int]
+    layers: list[int]
+    batch_sequences: int
+    block_sequences: int
+    bytes_per_value: int
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bits of all neurons, layers and tokens before compression, in bytes."""
+        return len(self.layers) * self.shape.neurons * (self.corpus[0] * self.corpus[1] // 8)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Weights, a block's hidden states, its packed rows (queued, transposed, compressed) and a batch."""
+        positions = self.corpus[1]
+        block = min(self.block_sequences, self.corpus[0]) * positions
+        batch = self.batch_sequences * positions
+        weights = self.shape.layers * self.shape.parameters_per_layer * self.bytes_per_value
+        hidden = block * self.shape.hidden * self.bytes_per_value
+        rows = 4 * block * self.shape.neurons // 8
+        return weights + hidden + rows + 3 * batch * self.shape.neurons * self.bytes_per_value
+
+    def lines(self) -> list[str]:
+        """The plan in words, a line each."""
+        sequences, positions = self.corpus
+        count = len(blocks(self.corpus, self.block_sequences))
+        return [
+            f"{sequences * positions:,} tokens ({sequences:,} sequences of {positions}) through {len(self.layers)} "
+            f"layers of {self.shape.neurons:,} neurons",
+            f"{count} blocks of {self.block_sequences * positions:,} tokens, batches of "
+            f"{self.batch_sequences * positions:,}; weights resident; a kill costs at most one block",
+            f"memory about {self.memory_bytes / 1e9:.2f} GB beside Python and torch; disk at most "
+            f"{self.raw_bytes / 1e9:.3f} GB (raw bits; usually a third of that)",
+        ]
+
+
+def collect(
+    model: str | Path,
+    data: Corpus | DataSpec | Sequence[str | Path],
+    output: str | Path,
+    *,
+    layers: Iterable[int] | None = None,
+    dtype: str = "fp32",
+    device: str = "cpu",
+    batch_tokens: int | None = None,
+    block_tokens: int | None = None,
+    dry_run: bool = False,
+    say: Callable[[str], object] = lambda line: None,
+) -> Store | Plan:
+    """Run text through a model and store which neurons are active on which token.
+
+    `model` is a checkpoint's folder; `data` files, a DataSpec or a ready Corpus; `output` the run to make or to
+    continue. `layers` defaults to all; `batch_tokens` and `block_tokens` to the existing run's, else to
+    BATCH_TOKENS and to what memory allows up to BLOCK_TOKENS. Returns the complete Store, or with `dry_run` the
+    Plan. `say` receives what a user should know, a line at a time. Raises UsageError, NeurolensError, and
+    IncompleteError where the same call continues.
+    """
+    output = Path(output)
+    checkpoint = Checkpoint(model)
+    shape = shape_of(checkpoint)
+    if isinstance(data, (Corpus, DataSpec)):
+        spec = data
+    else:
+        spec = DataSpec(tuple(check_paths(data)))
+    existing = Store.open(output) if output.exists() else None
+    corpus = spec if isinstance(spec, Corpus) else _read_corpus(checkpoint, spec, shape, say)
+    _check_corpus(corpus, checkpoint, shape)
+    plan = _plan(shape, corpus, layers, dtype, batch_tokens, block_tokens, existing)
+    for line in plan.lines():
+        say(line)
+    if dry_run:
+        return plan
+    _check_output(output)
+    identity = {
+        "checkpoint": checkpoint.fingerprint(),
+        "tokenizer": checkpoint.tokenizer_fingerprint(),
+        "dtype": dtype,
+        "device": torch.device(device).type,
+        "activation": ACTIVATION_RULE,
+        "batch_sequences": plan.batch_sequences,
+    }
+    with lock(output):
+        if existing is None and output.exists():
+            existing = Store.open(output)  # made by another process while the corpus was read
+        if existing is None:
+            provenance = {
+                "model": {"id": str(model), "revision": None, "config": checkpoint.config},
+                "corpus": {} if isinstance(spec, Corpus) else _describe(spec),
+                "threads": torch.get_num_threads(),
+                "versions": versions(),
+            }
+            store = Store.create(
+                output, {**provenance, **identity}, corpus, layers=plan.layers, neurons=shape.neurons,
+                sequences_per_block=plan.block_sequences,
+            )  # fmt: skip
+        else:
+            store = existing
+            _check_same(store, {**identity, "corpus_fingerprint": corpus.fingerprint(), "layers": plan.layers,
+                                "block_sequences": plan.block_sequences})  # fmt: skip
+            if store.progress().all():
+                say(f"{output} is complete; nothing to do")
+                return store
+            _continue_as(store, say)
+        store = Store.open(output, write=True)
+        store.clean()
+        decoder = Decoder.load(checkpoint, dtype=dtype, device=device)
+        _run(decoder, store, corpus)
+    return Store.open(output)
+
+
+def _run(decoder: Decoder, store: Store, corpus: Corpus) -> None:
+    """Every block that lacks a mark, through every layer."""
+    done = store.progress()
+    size = int(store.attrs["batch_sequences"])
+    last = max(store.layers) + 1
+    missing = [block for block in store.blocks if not done[:, block.index].all()]
+    total = sum(block.tokens for block in missing) * last
+    with _Committer(store) as committer, tqdm(total=total, unit="tok·layer", unit_scale=True, disable=None) as bar:
+        for block in missing:
+            ids = torch.from_numpy(corpus.tokens[block.first_sequence : block.first_sequence + block.sequences]).long()
+            hidden: torch.Tensor | None = None
+            for batch in block.batches(size):
+                embedded = decoder.embed(ids[batch])
+                if hidden is None:
+                    hidden = embedded.new_empty((block.sequences, *embedded.shape[1:]))
+                hidden[batch] = embedded
+            assert hidden is not None  # a block has at least one sequence
+            for number, layer in decoder.layers(last):
+                wanted = number in store.layers and not done[store.layers.index(number), block.index]
+                rows = np.empty((block.tokens, -(-store.neurons // 8)), np.uint8) if wanted else None
+                sums = hidden.new_zeros((), dtype=torch.float32)
+                for batch in block.batches(size):
+                    out, active = layer(hidden[batch])
+                    hidden[batch] = out
+                    if rows is not None:
+                        rows[batch.start * block.positions : batch.stop * block.positions] = pack_tensor(active)
+                    sums += out.sum(dtype=torch.float32)  # NaN > 0 is False: a layer of NaN would look dead
+                    bar.update(out.shape[0] * out.shape[1])
+                if not torch.isfinite(sums):
+                    raise NeurolensError(
+                        f"layer {number} yields values that are not finite in {store.attrs['dtype']}; "
+                        "give another --dtype (bf16 or fp32), or check the checkpoint"
+                    )
+                if rows is not None:
+                    committer.put(block, number, rows)
+
+
+class _Committer:
+    """A thread that puts rows into context order and commits them, with one set waiting at most."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._order = store.read("order").astype(np.int64)
+        self._queue: queue.Queue[tuple[Block, int, np.ndarray] | None] = queue.Queue(maxsize=1)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="commit", daemon=True)
+
+    def __enter__(self) -> _Committer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._queue.put(None)  # what is queued is still committed: it is sound whatever stopped the loop
+        self._thread.join()
+        if self._error is not None and kind is None:
+            raise self._error
+
+    def put(self, block: Block, layer: int, rows: np.ndarray) -> None:
+        """Queue a layer's token-major rows of a block; raises what went wrong with an earlier one."""
+        if self._error is not None:
+            raise self._error
+        self._queue.put((block, layer, rows))
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if self._error is not None:
+                continue  # drain, so that put never waits for ever
+            try:
+                block, layer, rows = item
+                started = time.monotonic()
+                inside = self._order[block.first_token : block.first_token + block.tokens] - block.first_token
+                self._store.commit(block, layer, transpose(rows, inside)[: self._store.neurons])
+                self._store.log(event="commit", block=block.index, layer=layer, seconds=time.monotonic() - started)
+            except BaseException as error:
+                self._error = error
+
+
+def _read_corpus(checkpoint: Checkpoint, spec: DataSpec, shape: Shape, say: Callable[[str], object]) -> Corpus:
+    positions = spec.seq_len or shape.positions
+    if not 2 <= positions <= shape.positions:
+        raise UsageError(f"--seq-len {positions} is out of range: the model has {shape.positions} positions (at least 2)")
+    if spec.shares and spec.tokens is None:
+        raise UsageError("--share needs --tokens: shares of how many?")
+    documents = read_documents(check_paths(spec.paths), text_key=spec.text_key, label_key=spec.label_key)
+    with tqdm(total=spec.tokens, unit="tok", unit_scale=True, desc="tokenise", disable=None) as bar:
+        corpus = pack_documents(
+            documents, checkpoint.encoder(), positions=positions, tokens=spec.tokens, shares=spec.shares,
+            eos=checkpoint.config.get("bos_token_id", 2), progress=bar.update,
+        )  # fmt: skip
+    for label, note in corpus.notes.items():
+        unread = f", {note['unread_documents']:,} not needed" if note["unread_documents"] else ""
+        short = "; less than its share" if note["short_of_share"] else ""
+        say(
+            f"{label}: {note['sequences']:,} sequences from {note['used']:,} of {note['documents']:,} documents "
+            f"(dropped: {note['empty']:,} empty, {note['tail_tokens']:,} tokens beyond the last sequence{unread}){short}"
+        )
+    return corpus
+
+
+def _check_corpus(corpus: Corpus, checkpoint: Checkpoint, shape: Shape) -> None:
+    least, most = int(corpus.tokens.min()), int(corpus.tokens.max())
+    if least < 0 or most >= int(checkpoint.config["vocab_size"]):
+        raise NeurolensError(
+            f"the corpus has token ids {least}…{most}, the model's vocabulary ends at "
+            f"{checkpoint.config['vocab_size'] - 1}; tokenise with the model's own tokenizer"
+        )
+    if corpus.shape[1] > shape.positions:
+        raise UsageError(f"sequences of {corpus.shape[1]} tokens exceed the model's {shape.positions} positions")
+
+
+def _plan(
+    shape: Shape, corpus: Corpus, layers: Iterable[int] | None, dtype: str, batch_tokens: int | None,
+    block_tokens: int | None, existing: Store | None,
+) -> Plan:  # fmt: skip
+    chosen = sorted(set(range(shape.layers) if layers is None else layers))
+    if not chosen or chosen[0] < 0 or chosen[-1] >= shape.layers:
+        raise UsageError(f"--layers {','.join(map(str, chosen)) or 'none'}: the model has layers 0 to {shape.layers - 1}")
+    positions = corpus.shape[1]
+    width = 4 if dtype == "fp32" else 2
+    batch = max(1, (batch_tokens or BATCH_TOKENS) // positions)
+    if batch_tokens is None and existing is not None:
+        batch = int(existing.attrs["batch_sequences"])
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    roomy = int(HIDDEN_SHARE * memory / (shape.hidden * width))
+    block = block_sequences(block_tokens or max(1 << 16, min(BLOCK_TOKENS, roomy)), positions, batch)
+    if block_tokens is None and existing is not None:
+        block = int(existing.attrs["block_sequences"])
+    return Plan(shape, corpus.shape, chosen, batch, block, width)
+
+
+def _check_output(output: Path) -> None:
+    if not output.parent.is_dir():
+        raise UsageError(f"no folder {output.parent}; make it, or give another --output")
+    if not os.access(output.parent, os.W_OK):
+        raise UsageError(f"cannot write into {output.parent}; give another --output")
+    if shutil.disk_usage(output.parent).free < 1 << 20:
+        raise NeurolensError(f"no space left in {output.parent}; make room or give another --output")
+
+
+def _check_same(store: Store, asked: Mapping[str, Any]) -> None:
+    for key in IDENTITY:
+        found = store.attrs.get(key)
+        if found != asked[key]:
+            raise UsageError(
+                f"{store.path} is another run: its {key} is {_brief(found)}, this command's {_brief(asked[key])}; "
+                "give another --output, or the command it was made with"
+            )
+
+
+def _continue_as(store: Store, say: Callable[[str], object]) -> None:
+    """Take the run's thread count; refuse other library versions: both decide bits near zero."""
+    threads = int(store.attrs["threads"])
+    if threads != torch.get_num_threads():
+        say(f"continuing with {threads} threads, as the run began")
+        torch.set_num_threads(threads)
+    for name, found in versions().items():
+        before = store.attrs["versions"].get(name)
+        if name != "neurolens" and before != found:
+            raise UsageError(
+                f"{store.path} was begun with {name} {before}, this is {found}; install {name}=={before} to continue "
+                "it, or give another --output"
+            )
+    marks = store.progress()
+    say(f"continuing {store.path}: {int(marks.sum())} of {marks.size} blocks of layers are there")
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:12] + "…"
+
+
+def versions() -> dict[str, str]:
+    """The versions that can decide a bit."""
+    return {"neurolens": __version__, **{name: version(name) for name in ("torch", "transformers", "numpy")}}
+
+
+def _describe(spec: DataSpec) -> dict[str, Any]:
+    described = asdict(spec)
+    described["paths"] = [{"name": path.name, "bytes": path.stat().st_size} for path in spec.paths]
+    described["shares"] = dict(spec.shares)
+    return described

@@ -1,0 +1,104 @@
+"""Counts: how often each neuron is on, by category. They add: over blocks, shards, data sets.
+
+Two shapes. `Counts` is a dense table for few categories. `SparseCounts` is a list of (category, on) for every
+neuron, for tokens and n-grams, where neurons × categories cannot exist (7.4 GB a layer at 66b for tokens alone).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurolens import NeurolensError, kernels
+from neurolens.bits import popcount
+from neurolens.variables import Variable
+
+LIST_ENTRIES = 1 << 23  # entries of a list held at a time (8 bytes each): 64 MB a thread
+
+
+@dataclass(frozen=True)
+class Counts:
+    """`on` unsigned `(neuron, category)`: activations; `total` int64 `(category,)`: tokens."""
+
+    on: np.ndarray
+    total: np.ndarray
+
+    def __add__(self, other: Counts) -> Counts:
+        """Counts of the two sets of tokens together. Raises NeurolensError if neurons or categories differ."""
+        if self.on.shape != other.on.shape:
+            raise NeurolensError(f"counts of shape {self.on.shape} and {other.on.shape} do not add")
+        return Counts(self.on + other.on, self.total + other.total)
+
+    def rate(self) -> np.ndarray:
+        """P(active | category): float64 `(neuron, category)`, NaN for a category without tokens."""
+        with np.errstate(invalid="ignore"):
+            return self.on / self.total
+
+    def compact(self) -> np.ndarray:
+        """`on` in the smallest unsigned type, uint16 or wider, that any count over `total` fits."""
+        most = int(self.total.max(initial=0))
+        return self.on.astype(np.uint16 if most < 1 << 16 else np.uint32 if most < 1 << 32 else np.uint64)
+
+
+@dataclass(frozen=True)
+class SparseCounts:
+    """For each neuron the categories it was active on.
+
+    starts    int64 `(neuron + 1,)`: the entries of neuron n are `[starts[n], starts[n + 1])`
+    category  int32 `(entry,)`, each category at most once a neuron, in no promised order
+    on        uint32 `(entry,)`: activations, > 0
+    total     int64 `(category,)`: tokens of each category in the corpus
+    """
+
+    starts: np.ndarray
+    category: np.ndarray
+    on: np.ndarray
+    total: np.ndarray
+
+    def neuron(self) -> np.ndarray:
+        """The neuron of every entry: int64 `(entry,)`."""
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+
+    def activations(self) -> np.ndarray:
+        """Activations that have a category: int64 `(neuron,)`."""
+        sums = np.concatenate([[0], np.cumsum(self.on, dtype=np.int64)])
+        return sums[self.starts[1:]] - sums[self.starts[:-1]]
+
+
+def tabulate(rows: np.ndarray, variable: Variable, order: np.ndarray) -> Counts:
+    """Dense counts of a variable.
+
+    `rows` uint64 `(neuron, words)`: bit i of a row is the token `order[i]` (index `sequence * T + position`).
+    """
+    if not variable.categories:
+        raise NeurolensError(f"variable {variable.name!r} has no category")
+    on = np.zeros((len(rows), variable.categories), np.uint32)
+    kernels.scatter(rows, variable.codes[order], on)
+    return Counts(on, variable.total())
+
+
+def tabulate_sparse(
+    rows: np.ndarray, variable: Variable, order: np.ndarray, *, entries: int = LIST_ENTRIES
+) -> Iterator[tuple[slice, SparseCounts]]:
+    """Sparse counts of a variable, a stretch of neurons at a time: (neurons, their counts).
+
+    `rows` and `order` as in `tabulate`. A stretch holds as many neurons as have `entries` activations together
+    (one, if it alone has more), so that memory does not depend on the number of neurons.
+    """
+    codes = variable.codes[order][None]
+    total = variable.total()
+    table = np.zeros((1, variable.categories), np.uint32)
+    set_bits = np.concatenate([[0], np.cumsum(popcount(rows.view(np.uint8)))])
+    first = 0
+    while first < len(rows):
+        last = int(np.searchsorted(set_bits, set_bits[first] + entries, side="right")) - 1
+        neurons = slice(first, max(first + 1, last))
+        size = int(set_bits[neurons.stop] - set_bits[first]) + 1
+        starts = np.zeros((1, neurons.stop - first + 1), np.int64)
+        category, on = np.empty((1, size), np.int32), np.empty((1, size), np.uint32)
+        kernels.runs(rows[neurons], codes, table, starts, category, on)
+        used = starts[0, -1]
+        yield neurons, SparseCounts(starts[0], category[0, :used], on[0, :used], total)
+        first = neurons.stop

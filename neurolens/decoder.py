@@ -1,0 +1,180 @@
+"""Decoder: a HF causal LM as embed → layers. The only torch model code.
+
+Layers are called through HF's own modules with the arguments HF's own forward gives its first layer: that forward
+is run up to there and stopped (a pre-hook), so that masks and positions are never rebuilt here. Verified bit for
+bit against the plain forward (tests/test_decoder.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neurolens import NeurolensError, UsageError
+from neurolens.checkpoint import Checkpoint
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+ACTIVATION_RULE = "output of activation_fn > 0"
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to find the parts of an architecture inside HF's bare model (the one without a head)."""
+
+    model: str  # class in transformers
+    layers: str  # the list of layers
+    activation: str  # in a layer, the module whose output says whether a neuron is active
+    width: str  # the configuration's name for d_ff
+    positions: str  # and for the greatest number of positions
+
+
+FAMILIES = {"opt": Family("OPTModel", "decoder.layers", "activation_fn", "ffn_dim", "max_position_embeddings")}
+
+
+def family_of(config: dict[str, Any], where: object) -> Family:
+    """The architecture's entry in the families table. Raises UsageError for one that is not supported."""
+    name = config.get("model_type")
+    if name not in FAMILIES:
+        raise UsageError(f"{where} is a {name!r} model; neurolens reads {', '.join(sorted(FAMILIES))}")
+    return FAMILIES[name]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What planning needs to know of a model, from its configuration alone."""
+
+    layers: int
+    neurons: int
+    hidden: int
+    positions: int
+    parameters_per_layer: int
+
+
+def shape_of(checkpoint: Checkpoint) -> Shape:
+    """The model's shape. Raises NeurolensError if the configuration lacks a field."""
+    config, family = checkpoint.config, family_of(checkpoint.config, checkpoint.folder)
+    try:
+        hidden, neurons = int(config["hidden_size"]), int(config[family.width])
+        return Shape(
+            layers=int(config["num_hidden_layers"]),
+            neurons=neurons,
+            hidden=hidden,
+            positions=int(config[family.positions]),
+            parameters_per_layer=hidden * (4 * hidden + 2 * neurons),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise NeurolensError(f"{checkpoint.folder}/config.json: missing or unusable {error}; fetch it again") from error
+
+
+class _Stop(Exception):
+    """Ends HF's forward at its first layer."""
+
+
+class Decoder:
+    """A decoder with resident weights, called layer by layer."""
+
+    def __init__(self, model: nn.Module, family: Family, device: torch.device) -> None:
+        self._model = model.eval().requires_grad_(False)
+        self._family, self.device = family, device
+        self._layers: nn.ModuleList = model.get_submodule(family.layers)  # type: ignore[assignment]
+        self._arguments: dict[tuple[int, ...], tuple[tuple[Any, ...], dict[str, Any]]] = {}
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, *, dtype: str = "fp32", device: str = "cpu") -> Decoder:
+        """Read all weights of a checkpoint in `dtype` onto `device`.
+
+        Raises UsageError for an unknown architecture or device, NeurolensError for a missing or misshapen tensor.
+        """
+        family = family_of(checkpoint.config, checkpoint.folder)
+        if dtype not in DTYPES:
+            raise UsageError(f"unknown dtype {dtype!r}; expected {', '.join(DTYPES)}")
+        torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32
+        torch.backends.cudnn.allow_tf32 = False
+        model = _empty_model(checkpoint, family)
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        weights = {}
+        try:
+            for name, tensor in checkpoint.tensors(list(shapes)):
+                if tensor.shape != shapes[name]:
+                    raise NeurolensError(
+                        f"{checkpoint.folder}: tensor {name!r} has shape {tuple(tensor.shape)}, the configuration "
+                        f"says {tuple(shapes[name])}; config.json and weights are not of one model"
+                    )
+                weights[name] = tensor.to(device=device, dtype=DTYPES[dtype], copy=True)
+        except (RuntimeError, AssertionError) as error:  # an unknown or absent device
+            raise UsageError(f"cannot use device {device!r} ({str(error).splitlines()[0]}); give --device cpu") from error
+        model.load_state_dict(weights, assign=True)
+        return cls(model, family, torch.device(device))
+
+    @torch.inference_mode()
+    def embed(self, ids: Tensor) -> Tensor:
+        """Hidden states `(B, T, D)` that enter the first layer, from ids `(B, T)` of full-length sequences."""
+        captured: dict[str, Any] = {}
+
+        def stop(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            captured.update(args=args, kwargs=kwargs)
+            raise _Stop
+
+        handle = self._layers[0].register_forward_pre_hook(stop, with_kwargs=True)
+        try:
+            self._model(ids.to(self.device), use_cache=False)
+        except _Stop:
+            pass
+        finally:
+            handle.remove()
+        args, kwargs = captured["args"], dict(captured["kwargs"])
+        hidden, rest = (args[0], args[1:]) if args else (kwargs.pop("hidden_states"), ())
+        # masks and position ids depend on the shape alone: every row is full-length and unpadded
+        self._arguments[tuple(ids.shape)] = (rest, kwargs)
+        return hidden
+
+    def layers(self, count: int) -> Iterator[tuple[int, Callable[[Tensor], tuple[Tensor, Tensor]]]]:
+        """(number, call) of the first `count` layers; a call maps hidden `(B, T, D)` to (hidden, active)."""
+        for number in range(count):
+            yield number, self._caller(self._layers[number])
+
+    def _caller(self, layer: nn.Module) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        @torch.inference_mode()
+        def call(hidden: Tensor) -> tuple[Tensor, Tensor]:
+            """hidden `(B, T, D)` → hidden `(B, T, D)`, active bool `(B * T, d_ff)`."""
+            args, kwargs = self._arguments[tuple(hidden.shape[:2])]
+            with _recorded(layer.get_submodule(self._family.activation)) as seen:
+                out = layer(hidden, *args, **kwargs)
+            if len(seen) != 1:
+                raise NeurolensError(f"the layer's {self._family.activation} ran {len(seen)} times, expected once")
+            return (out if isinstance(out, Tensor) else out[0]), seen[0].reshape(-1, seen[0].shape[-1])
+
+        return call
+
+
+@contextmanager
+def _recorded(activation: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect `output > 0` of a module while inside."""
+    seen: list[Tensor] = []
+    handle = activation.register_forward_hook(lambda module, args, output: seen.append(output > 0))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def _empty_model(checkpoint: Checkpoint, family: Family) -> nn.Module:
+    """The architecture without weights, on the meta device."""
+    import transformers
+
+    config_class = transformers.CONFIG_MAPPING[checkpoint.config["model_type"]]
+    try:
+        config = config_class.from_dict(checkpoint.config)
+        # eager attention with mask None was not causal in any version tried
+        config._attn_implementation = "sdpa"
+        with torch.device("meta"):
+            return getattr(transformers, family.model)(config)
+    except Exception as error:
+        raise NeurolensError(
+            f"{checkpoint.folder}/config.json describes no model that can be built ({str(error).splitlines()[0]})"
+        ) from error

@@ -1,0 +1,326 @@
+"""Store: a run on disk, one zarr v3 group. The schema, provenance, progress marks, the lock; the only zarr import.
+
+`docs/store.md` documents the schema to the byte. What holds:
+
+* A run appears whole: it is made beside its place and renamed into it.
+* A block's bits are on the disk before its mark is: chunks, fsync, mark, fsync. What has no mark is done again.
+* Nothing but the arrays and their metadata is inside the group; times and hosts go to `RUN.zarr.log` beside it,
+  which also carries the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from neurolens import IncompleteError, NeurolensError
+from neurolens.corpus import Block, Corpus, blocks, context_order
+
+SCHEMA = 1
+CHUNK_BYTES = 1 << 21  # of the bitmaps: ≥ 1 MB, and small enough that one neuron is read quickly
+PARTIAL = "*.partial"  # what zarr leaves behind when it is killed during a write
+
+
+class Store:
+    """A run on disk. Open with `Store.open`, make with `Store.create`."""
+
+    def __init__(self, path: Path, group: zarr.Group) -> None:
+        self.path, self._group = path, group
+        self.attrs: dict[str, Any] = dict(group.attrs)
+
+    # -- making and opening ------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls, path: Path, spec: Mapping[str, Any], corpus: Corpus, *, layers: list[int], neurons: int,
+        sequences_per_block: int,
+    ) -> Store:  # fmt: skip
+        """Make the empty run at `path`: every array of the schema that collect fills, and the corpus.
+
+        `spec` is what identifies the run (see docs/store.md). Raises NeurolensError if `path` exists.
+        """
+        if path.exists():
+            raise NeurolensError(f"{path} exists; choose another output")
+        sequences, positions = corpus.shape
+        tokens = corpus.tokens.size
+        if tokens >= 1 << 32:
+            raise NeurolensError(f"the corpus has {tokens} tokens; a run holds at most {(1 << 32) - 1}")
+        made = path.with_name(path.name + ".making")
+        shutil.rmtree(made, ignore_errors=True)
+        attributes = {
+            "schema": SCHEMA,
+            **spec,
+            "layers": layers,
+            "neurons": neurons,
+            "block_sequences": sequences_per_block,
+            "label_names": list(corpus.label_names),
+            "eos": corpus.eos,
+            "corpus_fingerprint": corpus.fingerprint(),
+            "corpus_notes": {label: dict(note) for label, note in corpus.notes.items()},
+        }
+        with _writing():
+            store = cls(made, zarr.create_group(made, attributes=attributes))
+            rows = max(1, (1 << 20) // (4 * positions))
+            store._write("tokens", corpus.tokens.astype("<i4"), ("sequence", "position"), (rows, positions))
+            store._write("label", corpus.label.astype("<u2"), ("sequence",))
+            store._write("document_start", corpus.document_start.astype("<i8"), ("document",))
+            store._write("document_source", corpus.document_source.astype("<i8"), ("document", "source"))
+            parts = blocks(corpus.shape, sequences_per_block)
+            per_block = sequences_per_block * positions
+            order = store._make("order", (tokens,), "<u4", ("token",), (min(tokens, per_block),))
+            for block in parts:
+                stretch = slice(block.first_token, block.first_token + block.tokens)
+                inside = corpus.tokens[block.first_sequence : block.first_sequence + block.sequences]
+                order[stretch] = (context_order(inside, corpus.eos) + block.first_token).astype("<u4")
+            chunk = (_chunk_neurons(neurons, per_block, tokens), min(per_block, _padded(tokens)) // 8)
+            for layer in layers:
+                store._make(f"layers/{layer:02d}/active", (neurons, _padded(tokens) // 8), "u1",
+                            ("neuron", "token_byte"), chunk)  # fmt: skip
+            progress = store._make("progress", (len(layers), len(parts)), "u1", ("layer", "block"), (len(layers), 1))
+            progress[:] = 0
+            store._write("layer", np.array(layers, "<i4"), ("layer",))
+        _fsync_tree(made)
+        made.rename(path)
+        _fsync(path.parent)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path, *, write: bool = False) -> Store:
+        """Open an existing run. Raises NeurolensError if it is none, or of a newer schema."""
+        if not path.exists():
+            raise NeurolensError(f"no run at {path}; make one with 'neurolens collect MODEL DATA -o {path}'")
+        try:
+            group = zarr.open_group(path, mode="r+" if write else "r")
+            schema = group.attrs.get("schema")
+        except Exception as error:
+            raise NeurolensError(f"{path} is not a neurolens run (no readable zarr group); give a RUN.zarr") from error
+        if not isinstance(schema, int) or "layers" not in group.attrs:
+            raise NeurolensError(f"{path} is a zarr group but not a neurolens run; give a RUN.zarr")
+        if schema > SCHEMA:
+            raise NeurolensError(f"{path} has schema {schema}, this neurolens reads up to {SCHEMA}; update neurolens")
+        return cls(path, group)
+
+    # -- what is in it -----------------------------------------------------------------------------------------
+
+    @property
+    def layers(self) -> list[int]:
+        """The collected layers' numbers, ascending."""
+        return list(self.attrs["layers"])
+
+    @property
+    def neurons(self) -> int:
+        """Neurons a layer (d_ff)."""
+        return int(self.attrs["neurons"])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(sequences, positions)."""
+        sequences, positions = self._group["tokens"].shape  # type: ignore[union-attr]
+        return int(sequences), int(positions)
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the corpus, BOS and separators included."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks of the corpus."""
+        return blocks(self.shape, int(self.attrs["block_sequences"]))
+
+    def corpus(self) -> Corpus:
+        """The corpus of the run."""
+        return Corpus(
+            self.read("tokens"), self.read("label"), tuple(self.attrs["label_names"]),
+            self.read("document_start"), self.read("document_source"), self.attrs["corpus_notes"], self.attrs["eos"],
+        )  # fmt: skip
+
+    def progress(self) -> np.ndarray:
+        """Bool `(layer, block)`: which bits are on the disk."""
+        return self.read("progress").astype(bool)
+
+    def require_complete(self) -> None:
+        """Raise IncompleteError, with how much is there, unless every block of every layer is marked."""
+        marks = self.progress()
+        if not marks.all():
+            raise IncompleteError(
+                f"{self.path} is incomplete: {marks.sum()} of {marks.size} blocks of layers are collected; "
+                "give the same 'neurolens collect' command again to continue"
+            )
+
+    def read(self, name: str) -> np.ndarray:
+        """A whole array by its path in the store. Raises NeurolensError naming the array if it cannot be read."""
+        try:
+            return np.asarray(self._group[name][...])  # type: ignore[index]
+        except KeyError as error:
+            raise NeurolensError(f"{self.path} has no {name}; run 'neurolens analyze {self.path}'") from error
+        except Exception as error:
+            raise NeurolensError(f"{self.path}: {name} is damaged ({_first_line(error)}); collect it anew") from error
+
+    def has(self, name: str) -> bool:
+        """Whether an array or group of that path exists."""
+        return name in self._group
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the arrays directly in a group, sorted; none if it does not exist."""
+        if folder not in self._group:
+            return []
+        return sorted(self._group[folder].array_keys())  # type: ignore[union-attr]
+
+    def attributes(self, name: str) -> dict[str, Any]:
+        """Attributes of an array or group."""
+        return dict(self._group[name].attrs)
+
+    def rows(self, layer: int, neurons: slice) -> np.ndarray:
+        """Bits of some neurons over all blocks, in context order: uint64 `(neurons, ceil(tokens / 64))`."""
+        try:
+            data = self._group[f"layers/{layer:02d}/active"][neurons]  # type: ignore[index]
+        except Exception as error:
+            raise NeurolensError(
+                f"{self.path}: bits of layer {layer} are damaged ({_first_line(error)}); collect the run anew"
+            ) from error
+        return np.ascontiguousarray(data).view("<u8")
+
+    def neuron_chunks(self) -> list[slice]:
+        """Neurons that share chunks: what is read together costs one read."""
+        step = self._group[f"layers/{self.layers[0]:02d}/active"].chunks[0]  # type: ignore[union-attr]
+        return [slice(first, min(first + step, self.neurons)) for first in range(0, self.neurons, step)]
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def clean(self) -> None:
+        """Remove what an interrupted write left behind; call it holding the lock."""
+        for partial in self.path.rglob(PARTIAL):
+            partial.unlink(missing_ok=True)
+
+    def commit(self, block: Block, layer: int, rows: np.ndarray) -> None:
+        """Write a block of a layer, make sure it is on the disk, then mark it.
+
+        `rows` uint8 `(neuron, 8 * ceil(tokens / 64))`, neuron-major in context order.
+        """
+        active: Any = self._group[f"layers/{layer:02d}/active"]
+        first = block.first_token // 8
+        with _writing(), _disk(self.path):
+            active[:, first : first + rows.shape[1]] = rows
+            folder = self.path / f"layers/{layer:02d}/active/c"
+            for chunk in folder.glob(f"*/{block.index}"):
+                _fsync(chunk)
+                _fsync(chunk.parent)
+            _fsync(folder)
+            column: Any = self._group["progress"]
+            marks = column[:, block.index]
+            marks[self.layers.index(layer)] = 1
+            column[:, block.index] = marks
+            _fsync(self.path / f"progress/c/0/{block.index}")
+            _fsync(self.path / "progress/c/0")
+
+    def write(
+        self, name: str, values: np.ndarray, dims: tuple[str, ...], attributes: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write a result whole, replacing what was there."""
+        with _writing(), _disk(self.path):
+            self._write(name, values, dims, attributes=attributes)
+
+    def set_attributes(self, name: str, attributes: Mapping[str, Any]) -> None:
+        """Replace the attributes of a group, making it if needed; `{}` takes a mark back."""
+        with _disk(self.path):
+            group: Any = self._group.require_group(name)
+            group.attrs.put(dict(attributes))
+
+    def log(self, **entry: Any) -> None:
+        """Append a line to the log beside the run: times and hosts, which are no part of what is reproduced."""
+        with log_path(self.path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": os.uname().nodename, **entry}) + "\n")
+
+    def _make(self, name: str, shape: tuple[int, ...], dtype: str, dims: tuple[str, ...],
+              chunks: tuple[int, ...], attributes: Mapping[str, Any] | None = None, overwrite: bool = False) -> Any:  # fmt: skip
+        return self._group.create_array(
+            name, shape=shape, chunks=tuple(max(1, c) for c in chunks), dtype=dtype, filters=None,
+            compressors=[ZstdCodec(level=1), Crc32cCodec()], dimension_names=dims, fill_value=0,
+            attributes=dict(attributes or {}), overwrite=overwrite,
+        )  # fmt: skip
+
+    def _write(self, name: str, values: np.ndarray, dims: tuple[str, ...], chunks: tuple[int, ...] | None = None,
+               attributes: Mapping[str, Any] | None = None) -> None:  # fmt: skip
+        rows = max(1, (8 << 20) // max(1, values.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))))
+        chunks = chunks or (min(rows, values.shape[0]), *values.shape[1:])
+        array = self._make(name, values.shape, values.dtype.str, dims, chunks, attributes, overwrite=True)
+        if values.size:
+            array[...] = values
+
+
+def log_path(path: Path) -> Path:
+    """The log beside a run, which also carries its lock."""
+    return path.with_name(path.name + ".log")
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the run at `path` (which need not exist yet) for writing; released when the process ends, however it does."""
+    try:
+        handle = log_path(path).open("a", encoding="utf-8")
+    except OSError as error:
+        raise NeurolensError(f"cannot write beside {path}: {error.strerror}; choose another output") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise NeurolensError(f"{path} is being written by another process; wait for it to end") from error
+        yield
+
+
+def _padded(tokens: int) -> int:
+    return -(-tokens // 64) * 64
+
+
+def _chunk_neurons(neurons: int, block_tokens: int, tokens: int) -> int:
+    return max(1, min(neurons, CHUNK_BYTES // max(1, min(block_tokens, _padded(tokens)) // 8)))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    # zarr's check for empty chunks makes writes 2–7 times slower; without it a missing chunk means *not written*
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        yield
+
+
+@contextlib.contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        free = shutil.disk_usage(path).free / 1e6
+        raise IncompleteError(
+            f"cannot write to {path}: {error.strerror or error} ({free:.0f} MB free); make room and give the same "
+            "command again, it continues"
+        ) from error
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _fsync_tree(path: Path) -> None:
+    for folder, _, files in os.walk(path):
+        for name in files:
+            _fsync(Path(folder, name))
+        _fsync(Path(folder))
