@@ -67,28 +67,25 @@ class SparseCounts:
         return sums[self.starts[1:]] - sums[self.starts[:-1]]
 
 
-def tabulate(rows: np.ndarray, variable: Variable, order: np.ndarray) -> Counts:
+def tabulate(rows: np.ndarray, variable: Variable) -> Counts:
     """Dense counts of a variable.
 
-    `rows` uint64 `(neuron, words)`: bit i of a row is the token `order[i]` (index `sequence * T + position`).
+    `rows` uint64 `(neuron, words)`; bit i of a row belongs to code i of the variable (`Variable.in_order`).
     """
-    if not variable.categories:
-        raise NeurolensError(f"variable {variable.name!r} has no category")
     on = np.zeros((len(rows), variable.categories), np.uint32)
-    kernels.scatter(rows, variable.codes[order], on)
-    return Counts(on, variable.total())
+    kernels.scatter(rows, variable.codes, on)
+    return Counts(on, variable.total)
 
 
 def tabulate_sparse(
-    rows: np.ndarray, variable: Variable, order: np.ndarray, *, entries: int = LIST_ENTRIES
+    rows: np.ndarray, variable: Variable, *, entries: int = LIST_ENTRIES
 ) -> Iterator[tuple[slice, SparseCounts]]:
     """Sparse counts of a variable, a stretch of neurons at a time: (neurons, their counts).
 
-    `rows` and `order` as in `tabulate`. A stretch holds as many neurons as have `entries` activations together
+    `rows` and `variable` as in `tabulate`. A stretch holds as many neurons as have `entries` activations together
     (one, if it alone has more), so that memory does not depend on the number of neurons.
     """
-    codes = variable.codes[order][None]
-    total = variable.total()
+    codes, total = variable.codes[None], variable.total
     table = np.zeros((1, variable.categories), np.uint32)
     set_bits = np.concatenate([[0], np.cumsum(popcount(rows.view(np.uint8)))])
     first = 0

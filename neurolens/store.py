@@ -182,6 +182,10 @@ class Store:
         """Attributes of an array or group."""
         return dict(self._group[name].attrs)
 
+    def stored_bytes(self, folder: str) -> int:
+        """Bytes on disk of the chunks below a group or array."""
+        return sum(path.stat().st_size for path in (self.path / folder).rglob("c/**/*") if path.is_file())
+
     def rows(self, layer: int, neurons: slice) -> np.ndarray:
         """Bits of some neurons over all blocks, in context order: uint64 `(neurons, ceil(tokens / 64))`."""
         try:

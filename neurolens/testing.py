@@ -329,7 +329,7 @@ def _weights(rules: list[list[Rule]], vocab: int, positions: int, rng: Any) -> t
             for array in (q[rows], k[rows], v[rows], o[:, rows], bq[rows], bk[rows], bv[rows]):
                 array[:] = 0.0
             gain = sigma * (SCORE_GAP * head**0.5) ** 0.5
-            # position j is the key of query j + by, and position 0 that of the first queries, which have nothing earlier
+            # position j is the key of query j + by, position 0 also that of the first queries: they have nothing earlier
             p, t = np.arange(positions), np.arange(vocab)
             q[rows.start + p, at + p] = gain
             k[rows.start + p, at + np.maximum(p - by, 0)] = gain
@@ -458,7 +458,9 @@ def random_opt(
             elif "embed_" in name:
                 deviation = 1.0
             elif parameter.dim() == 2:
-                deviation = parameter.shape[1] ** -0.5
+                # what is written is small, else a deep post-LN model loses its input and every bit is constant
+                writes = "out_proj" in name or "fc2" in name
+                deviation = (parameter.shape[1] * (2 * settings["num_hidden_layers"] if writes else 1)) ** -0.5
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation + mean)
     folder = Path(folder)
     model.save_pretrained(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -17,7 +18,8 @@ class Variable:
     """A category for every token of a corpus.
 
     name        what it is called in the store, also its axis
-    codes       int32 `(tokens,)` in corpus order (`sequence * T + position`), in [−1, categories); −1 = no category
+    codes       int32 `(tokens,)` in [−1, categories), −1 = no category; in corpus order (`sequence * T + position`)
+                as the functions below make them, in row order after `in_order`
     categories  C, the number of categories, also of those that never occur
     """
 
@@ -26,15 +28,20 @@ class Variable:
     categories: int
 
     def __post_init__(self) -> None:
-        if self.codes.size and not (-1 <= self.codes.min() and self.codes.max() < self.categories):
+        if self.codes.size and not (self.codes.min() >= -1 and self.codes.max() < self.categories):
             raise NeurolensError(
                 f"variable {self.name!r} has codes {self.codes.min()}…{self.codes.max()}, "
                 f"expected −1…{self.categories - 1}"
             )
 
+    @cached_property
     def total(self) -> np.ndarray:
         """Tokens in each category: int64 `(categories,)`."""
         return np.bincount(self.codes[self.codes >= 0], minlength=self.categories)
+
+    def in_order(self, order: np.ndarray) -> Variable:
+        """The same variable with its codes in the order of a store's rows: code i is that of token `order[i]`."""
+        return Variable(self.name, np.ascontiguousarray(self.codes[order]), self.categories)
 
 
 def none(corpus: Corpus) -> Variable:

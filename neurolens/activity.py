@@ -1,0 +1,73 @@
+"""Activity: how often a neuron is active, whether it ever is, and how sure that is (paper, §3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+CONFIDENCE = 0.95  # of the bound on a dead neuron's frequency
+
+
+@dataclass(frozen=True)
+class Activity:
+    """How often the neurons of a layer are active.
+
+    activations   int64 `(neuron,)`: tokens on which a neuron is active, all positions counted
+    on_text       int64 `(neuron,)`: those that are not on `</s>` (BOS or separator)
+    first_active  int64 `(neuron,)`: index of the first token a neuron is active on, −1 for none
+    n_tokens      tokens of the corpus
+    """
+
+    activations: np.ndarray
+    on_text: np.ndarray
+    first_active: np.ndarray
+    n_tokens: int
+
+    @property
+    def frequency(self) -> np.ndarray:
+        """P(active): float64 `(neuron,)` in [0, 1]; 0 for an empty corpus."""
+        return self.activations / max(1, self.n_tokens)
+
+    @property
+    def dead(self) -> np.ndarray:
+        """Bool `(neuron,)`: active on no token at all (paper, §3)."""
+        return self.activations == 0
+
+    @property
+    def dead_but_bos(self) -> np.ndarray:
+        """Bool `(neuron,)`: active somewhere, but only on `</s>` (ours; the paper keeps BOS apart in footnote 8)."""
+        return (self.activations > 0) & (self.on_text == 0)
+
+
+def dead_upper_bound(n_tokens: int, *, confidence: float = CONFIDENCE) -> float:
+    """Upper bound on the frequency of a neuron that was silent on `n_tokens` tokens: 1 − (1 − confidence)^(1/n).
+
+    Exact for independent tokens (Clopper–Pearson with 0 successes); about 3/n at 95% (rule of three, Hanley and
+    Lippman-Hand 1983). In [0, 1]; 1 for an empty corpus.
+
+    >>> round(dead_upper_bound(3000), 6)
+    0.000998
+    """
+    return 1.0 if n_tokens <= 0 else float(-np.expm1(np.log1p(-confidence) / n_tokens))
+
+
+def saturation(first_active: np.ndarray, n_tokens: int, *, points: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Neurons that have been active at least once, against tokens seen: is the corpus large enough?
+
+    `first_active` int64 `(…, neuron)`, −1 for none. Returns `tokens` int64 `(point,)`, up to `points` values evenly
+    spaced on a log scale from 1 to `n_tokens`, and `alive` int64 `(…, point)`. Empty for an empty corpus.
+    """
+    if n_tokens <= 0:
+        return np.zeros(0, np.int64), np.zeros((*first_active.shape[:-1], 0), np.int64)
+    tokens = np.unique(np.geomspace(1, n_tokens, points).round().astype(np.int64))
+    seen = np.where(first_active < 0, n_tokens, first_active)
+    alive = (seen[..., None, :] < tokens[:, None]).sum(-1)
+    return tokens, alive
+
+
+def mean_frequency_of_alive(frequency: np.ndarray, dead: np.ndarray) -> np.ndarray:
+    """Mean frequency among the neurons that are not dead (paper, Fig. 1b): `(layer,)`; NaN if a layer has none."""
+    alive = ~dead
+    count = alive.sum(-1)
+    return np.divide((frequency * alive).sum(-1), count, out=np.full(count.shape, np.nan), where=count > 0)

@@ -1,0 +1,148 @@
+"""Run: what a user opens. Results as tables, figures and numbers; plots are imported when drawn."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neurolens import NeurolensError
+from neurolens.activity import dead_upper_bound, mean_frequency_of_alive, saturation
+from neurolens.bits import unpack
+from neurolens.neurons import Neurons
+from neurolens.store import Store
+
+ANALYZE = "run 'neurolens analyze {}' first"
+
+
+class Run:
+    """An open run (read only). `neurolens.open(path)` makes one."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @property
+    def path(self) -> Path:
+        """Where the run is."""
+        return self.store.path
+
+    @property
+    def name(self) -> str:
+        """The run's name without its ending, for legends."""
+        return self.path.name.removesuffix(".zarr")
+
+    @property
+    def analyzed(self) -> bool:
+        """Whether results are there and whole."""
+        return self.store.has("results") and "analysis" in self.store.attributes("results")
+
+    @cached_property
+    def neurons(self) -> Neurons:
+        """The table of all neurons. Raises NeurolensError if the run is not analysed."""
+        if not self.analyzed:
+            raise NeurolensError(f"{self.path} is not analysed; {ANALYZE.format(self.path)}")
+        names = [name for name in self.store.names("results/neurons") if name != "layer"]
+        return Neurons(
+            self.name,
+            layers=self.store.layers,
+            model_layers=int(self.store.attrs["model"]["config"]["num_hidden_layers"]),
+            n_tokens=self.store.n_tokens,
+            rules=self.store.attributes("results")["analysis"]["rules"],
+            names=names,
+            read=lambda name: self.store.read(f"results/neurons/{name}"),
+        )
+
+    def triggers(self, layer: int) -> dict[str, np.ndarray]:
+        """The triggers table of a layer: columns `(trigger,)`, `tokens` `(trigger, gram)` in reading order.
+
+        Covering sets of the neurons whose covering number is within the rule; `covered` says which tokens a neuron
+        is active on at ≥ 95% of their occurrences. Raises NeurolensError if there is no such layer.
+        """
+        self._check_layer(layer)
+        folder = f"results/layers/{layer:02d}/triggers"
+        return {name: self.store.read(f"{folder}/{name}") for name in self.store.names(folder)}
+
+    def active(self, layer: int, neuron: int) -> np.ndarray:
+        """The activation bits of a neuron: bool `(sequence, position)`."""
+        self._check_layer(layer)
+        if not 0 <= neuron < self.store.neurons:
+            raise NeurolensError(f"no neuron {neuron}; a layer has 0 to {self.store.neurons - 1}")
+        row = self.store.rows(layer, slice(neuron, neuron + 1)).view(np.uint8)
+        bits = unpack(row[0], self.store.n_tokens)
+        out = np.empty(self.store.n_tokens, bool)
+        out[self.store.read("order")] = bits
+        return out.reshape(self.store.shape)
+
+    def saturation(self) -> tuple[np.ndarray, np.ndarray]:
+        """(tokens `(point,)`, alive `(layer, point)`): neurons active at least once, against tokens seen."""
+        return saturation(self.neurons["first_active"], self.store.n_tokens)
+
+    def info(self) -> dict[str, Any]:
+        """What the run is and holds, as plain numbers and strings."""
+        store = self.store
+        progress = store.progress()
+        sequences, positions = store.shape
+        stored = store.stored_bytes("layers")
+        raw = len(store.layers) * store.neurons * store.n_tokens // 8
+        known = {
+            "path": str(store.path),
+            "model": store.attrs["model"]["id"],
+            "layers": store.layers,
+            "neurons_per_layer": store.neurons,
+            "tokens": store.n_tokens,
+            "sequences": sequences,
+            "positions": positions,
+            "labels": {name: int(n) for name, n in zip(
+                store.attrs["label_names"], np.bincount(store.read("label"), minlength=1) * positions, strict=False)},
+            "dtype": store.attrs["dtype"],
+            "blocks_done": int(progress.sum()),
+            "blocks": int(progress.size),
+            "block_tokens": int(store.attrs["block_sequences"]) * positions,
+            "stored_bytes": stored,
+            "raw_bytes": raw,
+            "versions": store.attrs["versions"],
+        }  # fmt: skip
+        if not self.analyzed:
+            return {**known, "analyzed": False}
+        neurons = self.neurons
+        entropy = entropy_bytes(neurons["frequency"], store.n_tokens)
+        dead = neurons["dead"]
+        return {
+            **known,
+            "analyzed": True,
+            "entropy_bytes": round(entropy),
+            "stored_over_entropy": round(stored / entropy, 4) if entropy else None,
+            "rules": neurons.rules,
+            "dead": dead.sum(1).tolist(),
+            "dead_but_bos": neurons["dead_but_bos"].sum(1).tolist(),
+            "dead_frequency_upper_bound": dead_upper_bound(store.n_tokens),
+            "mean_frequency_of_alive": [round(x, 6) for x in mean_frequency_of_alive(neurons["frequency"], dead).tolist()],
+            "unigram_detectors": neurons["unigram_detector"].sum(1).tolist(),
+            "unigram_detectors_supported": neurons["unigram_detector_supported"].sum(1).tolist(),
+        }
+
+    def __repr__(self) -> str:
+        state = "analysed" if self.analyzed else "not analysed"
+        return f"<Run {self.path}: {len(self.store.layers)} layers × {self.store.neurons} neurons, {self.store.n_tokens:,} tokens, {state}>"
+
+    def _check_layer(self, layer: int) -> None:
+        if layer not in self.store.layers:
+            raise NeurolensError(f"{self.path} has no layer {layer}; it has {', '.join(map(str, self.store.layers))}")
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run to look at. Raises NeurolensError if there is none at `path`."""
+    return Run(Store.open(Path(path)))
+
+
+def entropy_bytes(frequency: np.ndarray, n_tokens: int) -> float:
+    """Zero-order entropy of the bits in bytes, Σ H(frequency) · tokens / 8: what independent bits would take at least.
+
+    `frequency` float64, any shape, in [0, 1]. 0 for neurons that are never or always active.
+    """
+    rest = 1 - frequency
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(frequency > 0, frequency * np.log2(frequency), 0) + np.where(rest > 0, rest * np.log2(rest), 0)
+    return float(-terms.sum()) * n_tokens / 8
