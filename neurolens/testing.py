@@ -329,9 +329,11 @@ def _weights(rules: list[list[Rule]], vocab: int, positions: int, rng: Any) -> t
             for array in (q[rows], k[rows], v[rows], o[:, rows], bq[rows], bk[rows], bv[rows]):
                 array[:] = 0.0
             gain = sigma * (SCORE_GAP * head**0.5) ** 0.5
-            # position j is the key of query j + by, position 0 also that of the first queries: they have nothing earlier
+            # position j is the key of query j + by, position 0 also that of the first queries, which have nothing
+            # earlier. What comes later would fit better still: attention that is not causal copies the wrong token.
             p, t = np.arange(positions), np.arange(vocab)
             q[rows.start + p, at + p] = gain
+            k[rows.start : rows.start + positions, at:rest] = np.triu(np.full((positions, positions), 1.5 * gain), 1)
             k[rows.start + p, at + np.maximum(p - by, 0)] = gain
             v[rows.start + t, now + t] = sigma
             o[target + t, rows.start + t] = 1.0

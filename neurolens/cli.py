@@ -1,0 +1,253 @@
+"""The command line: parse, call, print. Data on stdout, progress and warnings on stderr.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 incomplete but resumable, 130 interrupted. Nothing heavy is imported here:
+`--help` loads no torch, numpy or zarr.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from neurolens import NeurolensError, __version__
+
+EXISTING = click.Path(path_type=Path)
+SCALES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
+
+
+class TokenCount(click.ParamType):
+    """A number of tokens: 300000, 300k, 5M."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgb]?)", str(value).strip().lower())
+        number = int(float(match[1]) * SCALES[match[2]]) if match else 0
+        if number < 1:
+            self.fail(f"{value!r} is no number of tokens; expected for example 300000, 300k or 5M", param, ctx)
+        return number
+
+
+class LayerList(click.ParamType):
+    """Layer numbers: 0,2-5."""
+
+    name = "layers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        if isinstance(value, list):
+            return value
+        layers: set[int] = set()
+        for part in str(value).split(","):
+            match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
+            if not match or (match[2] and int(match[2]) < int(match[1])):
+                self.fail(f"{part!r} is no layer or range of layers; expected for example 0,2-5", param, ctx)
+            layers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+        return sorted(layers)
+
+
+class Share(click.ParamType):
+    """A label's share: wiki=2."""
+
+    name = "label=share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        if isinstance(value, tuple):
+            return value
+        label, _, number = str(value).rpartition("=")
+        if not label or not re.fullmatch(r"\d+(\.\d+)?", number) or float(number) <= 0:
+            self.fail(f"{value!r} is no share; expected LABEL=NUMBER, for example wiki=2", param, ctx)
+        return label, float(number)
+
+
+def say(line: str) -> None:
+    """A line for the user, beside the data."""
+    click.echo(line, err=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="neurolens")
+def cli() -> None:
+    """What do the neurons of a language model do? One bit a neuron and token, and everything that follows from it.
+
+    \b
+    neurolens demo                                       see it work, on an embedded model
+    neurolens collect MODEL DATA... -o RUN.zarr          text through the model, bits into the store
+    neurolens analyze RUN.zarr                           dead neurons, token detectors
+    neurolens plot RUN.zarr... -o figures/               the paper's figures
+    """
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("data", nargs=-1, required=True, type=EXISTING)
+@click.option("-o", "--output", required=True, type=EXISTING, help="The run to make, or to continue: RUN.zarr.")
+@click.option("--tokens", type=TokenCount(), help="How much text, e.g. 5M, in equal shares of each label.  [all]")
+@click.option("--share", "shares", multiple=True, type=Share(), help="A label's share of --tokens, e.g. wiki=2.  [1]")
+@click.option("--text-key", default="text", show_default=True, help="Where a record has its text (dotted).")
+@click.option("--label-key", help="Where it has its label (dotted).  [meta.pile_set_name, else the file's name]")
+@click.option("--seq-len", type=click.IntRange(min=2), help="Tokens a sequence.  [the model's positions]")
+@click.option("--layers", type=LayerList(), help="Layers to record, e.g. 0,2-5.  [all]")
+@click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
+@click.option("--batch-tokens", type=TokenCount(), help="Tokens a forward pass.  [4096]")
+@click.option("--block-tokens", type=TokenCount(), help="Tokens a block, the unit of commit.  [262144, or what fits]")
+@click.option("--dry-run", is_flag=True, help="Say what it would take, and stop.")
+def collect(
+    model: str, data: tuple[Path, ...], output: Path, tokens: int | None, shares: tuple[tuple[str, float], ...],
+    text_key: str, label_key: str | None, seq_len: int | None, layers: list[int] | None, dtype: str, device: str,
+    batch_tokens: int | None, block_tokens: int | None, dry_run: bool,
+) -> None:  # fmt: skip
+    """Run text through MODEL and record which neurons are active on which token.
+
+    MODEL is a folder with a HF checkpoint (OPT, safetensors). DATA are .jsonl files, one document a line, or .txt
+    files, each one document. The same command again continues a run that was stopped.
+    """
+    from neurolens.collect import DataSpec, collect
+
+    spec = DataSpec(data, text_key, label_key, tokens, dict(shares), seq_len)
+    collect(
+        model, spec, output, layers=layers, dtype=dtype, device=device, batch_tokens=batch_tokens,
+        block_tokens=block_tokens, dry_run=dry_run, say=say,
+    )  # fmt: skip
+    if not dry_run:
+        say(f"{output}: collected; next: neurolens analyze {output}")
+
+
+@cli.command()
+@click.argument("run", type=EXISTING)
+@click.option("--max-covering", type=int, default=5, show_default=True, help="Most tokens a detector may need.")
+@click.option("--coverage", type=int, default=95, show_default=True, help="Percent of activations they account for.")
+@click.option("--min-rate", type=int, default=95, show_default=True, help="Percent of occurrences it is active on.")
+@click.option("--min-occurrences", type=int, default=1, show_default=True, help="Least occurrences of such a token.")
+def analyze(run: Path, **thresholds: int) -> None:
+    """Derive frequency, dead neurons, covering numbers and token detectors from a complete RUN.
+
+    The defaults are the paper's rules. Results are written into the run; analysing again with other thresholds
+    replaces them.
+    """
+    from neurolens.analyze import analyze_run
+    from neurolens.detectors import Rules
+
+    analyze_run(run, rules=Rules(**thresholds), say=say)
+    say(f"{run}: analysed; next: neurolens info {run}, neurolens plot {run}")
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, type=EXISTING)
+@click.option("-o", "--output", type=EXISTING, default=Path("figures"), show_default=True, help="Folder for the figures.")
+@click.option("--figure", "names", multiple=True, help="One figure, by name; may be given several times.  [all]")
+@click.option("--format", "formats", multiple=True, type=click.Choice(["png", "svg"]), default=("png", "svg"),
+              show_default=True)  # fmt: skip
+@click.option("--list", "listing", is_flag=True, help="Name the figures and stop.")
+def plot(runs: tuple[Path, ...], output: Path, names: tuple[str, ...], formats: tuple[str, ...], listing: bool) -> None:
+    """Draw the paper's figures for one or several analysed RUNS, a line or a panel each."""
+    from neurolens.plots import FIGURES, draw, save
+
+    if listing:
+        for name, figure in FIGURES.items():
+            click.echo(f"{name:12} {figure.paper:8} {figure.title}")
+        return
+    if not runs:
+        raise click.UsageError("Missing argument 'RUNS...'; give one or several RUN.zarr.")
+    from neurolens.run import open_run
+
+    tables = [open_run(run).neurons for run in runs]
+    for name in names or FIGURES:
+        for path in save(draw(name, tables), output, name, formats=formats):
+            click.echo(path)
+
+
+@cli.command()
+@click.argument("run", type=EXISTING)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+def info(run: Path, as_json: bool) -> None:
+    """What RUN holds: model, text, progress, size beside raw bits and entropy, and the headlines of its results."""
+    from neurolens.run import open_run
+
+    facts = open_run(run).info()
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+        return
+    for line in _info_lines(facts):
+        click.echo(line)
+
+
+@cli.command()
+@click.option("-o", "--output", type=EXISTING, default=Path("neurolens-demo"), show_default=True,
+              help="Folder for the run and the figures.")  # fmt: skip
+def demo(output: Path) -> None:
+    """Collect, analyze and plot the embedded model on text that every Python installation has."""
+    from neurolens.demo.demonstrate import demonstrate
+
+    for line in demonstrate(output, say=say):
+        click.echo(line)
+
+
+def _info_lines(facts: dict[str, Any]) -> list[str]:
+    def per_layer(key: str) -> str:
+        return " ".join(f"{value:g}" for value in facts[key])
+
+    labels = ", ".join(f"{printable(label)} {tokens:,}" for label, tokens in facts["labels"].items())
+    lines = [
+        f"model       {printable(facts['model'])} ({facts['dtype']})",
+        f"layers      {', '.join(map(str, facts['layers']))} × {facts['neurons_per_layer']:,} neurons",
+        f"tokens      {facts['tokens']:,} ({facts['sequences']:,} × {facts['positions']}): {labels}",
+        f"collected   {facts['blocks_done']} of {facts['blocks']} blocks of layers ({facts['block_tokens']:,} tokens each)",
+        f"bits        {facts['stored_bytes'] / 1e6:.1f} MB on disk; raw {facts['raw_bytes'] / 1e6:.1f} MB"
+        f" ({facts['stored_bytes'] / facts['raw_bytes']:.3f} of it)",
+    ]
+    if not facts["analyzed"]:
+        return [*lines, f"results     none; neurolens analyze {facts['path']}"]
+    ratio = facts["stored_over_entropy"]
+    lines[-1] += f"; entropy {facts['entropy_bytes'] / 1e6:.1f} MB ({'–' if ratio is None else f'{ratio:.3f}'} of it)"
+    return [
+        *lines,
+        f"dead        {per_layer('dead')} by layer; frequency < {facts['dead_frequency_upper_bound']:.2g} at 95%",
+        f"only </s>   {per_layer('dead_but_bos')}",
+        f"frequency   {per_layer('mean_frequency_of_alive')} mean of those alive",
+        f"detectors   {per_layer('unigram_detectors')} of tokens; well supported {per_layer('unigram_detectors_supported')}",
+    ]
+
+
+def printable(text: object) -> str:
+    """Text of unknown origin as one line without control characters."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Errors become one line on stderr."""
+    try:
+        cli.main(args=arguments, prog_name="neurolens", standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except NeurolensError as error:
+        say(f"neurolens: {printable(error)}")
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        say("neurolens: interrupted; the same command continues where it stopped")
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone; nothing is left to say
+        return 1
+    except OSError as error:
+        say(f"neurolens: {printable(error.strerror or error)}: {printable(error.filename or 'a file')}; check path and space")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    main()
