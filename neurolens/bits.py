@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, uint8, uint64
+from numba import njit, uint64
 
-TILE = 512  # tokens transposed at a time: one cache line of each neuron's row
+LANES = 8  # words of a row transposed side by side: a cache line of it, and one vector instruction
+TILE = 32  # words of a neuron's row written at a time: fewer pages are touched per byte, and the tile stays in L2
 
 
 def pack(active: np.ndarray) -> np.ndarray:
@@ -66,38 +67,48 @@ def transpose(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
     `rows` uint8 `(tokens, neurons/8)`, `order` integer `(tokens,)` indices into it → uint8
     `(neurons, 8 * ceil(tokens / 64))`: result bit t of row n = bit n of `rows[order[t]]`.
 
-    Limit: each byte is read once and written once; measured 0.5–0.6 GB/s a core (8×8 transposes in registers),
-    against 85 MB/s untiled, where rows of the result that are 32 kB apart evict each other.
+    Limit: a plain gather of the rows, 4 GB/s a core where one in cache takes 12; measured 0.7–0.9 GB/s on 100 MB
+    (2 GB/s in cache): what remains is the memory's, writing rows that lie 32 kB apart.
     """
-    out = np.empty((rows.shape[1] * 8, -(-len(order) // 64) * 8), dtype=np.uint8)
-    _transpose(np.ascontiguousarray(rows), order.astype(np.int64, copy=False), out)
-    return out
+    gathered = words(rows)
+    out = np.empty((gathered.shape[1] * 64, -(-len(order) // 64)), dtype=np.uint64)
+    _transpose(gathered, order.astype(np.int64, copy=False), out)
+    return out.view(np.uint8)[: rows.shape[1] * 8]
 
 
 @njit(nogil=True, cache=True)
 def _transpose(rows, order, out):  # pragma: no cover - compiled
-    tokens, columns = len(order), rows.shape[1]
-    tile = np.empty((8, TILE // 8), dtype=np.uint8)
-    for start in range(0, out.shape[1] * 8, TILE):
-        groups = min(TILE // 8, out.shape[1] - start // 8)
-        for column in range(columns):
-            for group in range(groups):
-                first = start + group * 8
-                x = uint64(0)
-                if first + 8 <= tokens:
-                    for i in range(8):
-                        x |= uint64(rows[order[first + i], column]) << uint64(8 * i)
-                else:
-                    for i in range(max(0, tokens - first)):
-                        x |= uint64(rows[order[first + i], column]) << uint64(8 * i)
-                # 8×8 bit transpose in three exchanges (Warren, Hacker's Delight, 7-3)
-                y = (x ^ (x >> uint64(7))) & uint64(0x00AA00AA00AA00AA)
-                x = x ^ y ^ (y << uint64(7))
-                y = (x ^ (x >> uint64(14))) & uint64(0x0000CCCC0000CCCC)
-                x = x ^ y ^ (y << uint64(14))
-                y = (x ^ (x >> uint64(28))) & uint64(0x00000000F0F0F0F0)
-                x = x ^ y ^ (y << uint64(28))
-                for i in range(8):
-                    tile[i, group] = uint8(x >> uint64(8 * i))
-            for i in range(8):
-                out[column * 8 + i, start // 8 : start // 8 + groups] = tile[i, :groups]
+    """uint64 `(tokens, words)` → `(words * 64, token words)`: 64×64 bits at a time, LANES squares side by side."""
+    tokens, width = uint64(len(order)), rows.shape[1]
+    square = np.zeros((64, LANES), dtype=np.uint64)
+    tile = np.empty((LANES * 64, TILE), dtype=np.uint64)
+    for start in range(0, out.shape[1], TILE):
+        stop = min(start + TILE, out.shape[1])
+        for left in range(0, width, LANES):
+            lanes = min(LANES, width - left)
+            for word in range(start, stop):
+                first = uint64(word) * uint64(64)
+                for i in range(uint64(64)):
+                    if first + i < tokens:
+                        source = uint64(order[first + i])
+                        for lane in range(lanes):
+                            square[i, lane] = rows[source, left + lane]
+                    else:
+                        square[i] = 0
+                # swap ever smaller off-diagonal squares (Warren, Hacker's Delight, 7-3)
+                shift, mask = uint64(32), uint64(0x00000000FFFFFFFF)
+                while shift:
+                    for i in range(uint64(64)):
+                        if not i & shift:
+                            for lane in range(LANES):
+                                low, high = square[i, lane], square[i + shift, lane]
+                                y = ((low >> shift) ^ high) & mask
+                                square[i, lane] = low ^ (y << shift)
+                                square[i + shift, lane] = high ^ y
+                    shift >>= uint64(1)
+                    mask ^= mask << shift
+                for lane in range(lanes):
+                    for i in range(64):
+                        tile[lane * 64 + i, word - start] = square[i, lane]
+            for n in range(lanes * 64):
+                out[left * 64 + n, start:stop] = tile[n, : stop - start]

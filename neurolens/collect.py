@@ -28,7 +28,7 @@ from neurolens import NeurolensError, UsageError, __version__
 from neurolens.bits import pack_tensor, transpose
 from neurolens.checkpoint import Checkpoint
 from neurolens.corpus import Block, Corpus, block_sequences, blocks, pack_documents
-from neurolens.decoder import ACTIVATION_RULE, Decoder, Shape, shape_of
+from neurolens.decoder import ACTIVATION_RULE, Decoder, Shape, check_device, shape_of
 from neurolens.documents import check_paths, read_documents
 from neurolens.store import Store, lock
 
@@ -117,6 +117,7 @@ def collect(
     IncompleteError where the same call continues.
     """
     output = Path(output)
+    check_device(device)
     checkpoint = Checkpoint(model)
     shape = shape_of(checkpoint)
     if isinstance(data, (Corpus, DataSpec)):
@@ -143,6 +144,14 @@ def collect(
     with lock(output):
         if existing is None and output.exists():
             existing = Store.open(output)  # made by another process while the corpus was read
+        if existing is not None:
+            _check_same(existing, {**identity, "corpus_fingerprint": corpus.fingerprint(), "layers": plan.layers,
+                                   "block_sequences": plan.block_sequences})  # fmt: skip
+            if existing.progress().all():
+                say(f"{output} is complete; nothing to do")
+                return existing
+            _continue_as(existing, say)
+        decoder = Decoder.load(checkpoint, dtype=dtype, device=device)  # before anything is written: it may not fit
         if existing is None:
             provenance = {
                 "model": {"id": str(model), "revision": None, "config": checkpoint.config},
@@ -150,21 +159,12 @@ def collect(
                 "threads": torch.get_num_threads(),
                 "versions": versions(),
             }
-            store = Store.create(
+            Store.create(
                 output, {**provenance, **identity}, corpus, layers=plan.layers, neurons=shape.neurons,
                 sequences_per_block=plan.block_sequences,
             )  # fmt: skip
-        else:
-            store = existing
-            _check_same(store, {**identity, "corpus_fingerprint": corpus.fingerprint(), "layers": plan.layers,
-                                "block_sequences": plan.block_sequences})  # fmt: skip
-            if store.progress().all():
-                say(f"{output} is complete; nothing to do")
-                return store
-            _continue_as(store, say)
         store = Store.open(output, write=True)
         store.clean()
-        decoder = Decoder.load(checkpoint, dtype=dtype, device=device)
         _run(decoder, store, corpus)
     return Store.open(output)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import gcd, lcm
+from math import gcd, inf, lcm
 
 import numpy as np
 
@@ -31,7 +31,8 @@ class Corpus:
     label           uint16 `(sequence,)`, an index into `label_names`
     document_start  int64 `(document,)`: index `sequence * T + position` of a document's first token, ascending
     document_source int64 `(document, 2)`: file and record within it that the document was read from
-    notes           what was read and dropped for each label: documents, empty, tokens, tail, short_of
+    notes           for each label what was read and dropped: documents, used, empty, sequences, tail_tokens,
+                    unread_documents, short_of_share
     """
 
     tokens: np.ndarray
@@ -63,9 +64,9 @@ class Corpus:
         Raises NeurolensError if a row does not start with `eos`, or starts with two of them.
         """
         tokens = np.ascontiguousarray(tokens, dtype=np.int32)
-        sequences, positions = tokens.shape
-        if not sequences or positions < 2:
+        if tokens.ndim != 2 or not tokens.shape[0] or tokens.shape[1] < 2:
             raise NeurolensError(f"token ids of shape {tokens.shape}; expected at least one row of two tokens")
+        sequences = len(tokens)
         if not (tokens[:, 0] == eos).all() or (tokens[:, 1] == eos).any():
             raise NeurolensError(f"token ids must have exactly one BOS (id {eos}) at the start of every row")
         starts = np.flatnonzero(tokens.reshape(-1)[:-1] == eos) + 1
@@ -187,9 +188,12 @@ def pack_documents(
     whole sequences), in shares given by label (default 1 each); None takes all there is. One pass over the
     documents: a label whose share is full is read on but no longer tokenised; `progress` is called with the number
     of tokens gained. A label with less than its share is used whole (noted in `notes`). Raises NeurolensError for
-    an empty corpus and for a label shorter than one sequence, UsageError for shares of unknown labels.
+    an empty corpus and for a label shorter than one sequence, UsageError for shares of unknown labels or not above 0.
     """
     shares = dict(shares or {})
+    for name, share in shares.items():
+        if not 0 < share < inf:
+            raise UsageError(f"--share {name}={share:g}; expected a number above 0")
     width = positions - 1
     streams: dict[str, _Stream] = {}
     skipped: dict[str, int] = {}
@@ -225,8 +229,7 @@ def pack_documents(
     if waiting:
         flush()
     _check(streams, shares, positions)
-    counts = _sequences(streams, shares, wanted, width)
-    return _interleave(streams, counts, skipped, positions, eos, wanted is not None)
+    return _interleave(streams, _sequences(streams, shares, wanted, width), skipped, positions, eos)
 
 
 def _check(streams: Mapping[str, _Stream], shares: Mapping[str, float], positions: int) -> None:
@@ -246,10 +249,9 @@ def _check(streams: Mapping[str, _Stream], shares: Mapping[str, float], position
 def _sequences(
     streams: Mapping[str, _Stream], shares: Mapping[str, float], wanted: int | None, width: int
 ) -> dict[str, int]:
-    """Sequences of each label: its share of `wanted` by largest remainder, at most what it has."""
-    available = {label: stream.length // width for label, stream in streams.items()}
+    """Sequences of each label: its share of `wanted` by largest remainder (it may have less), or all it has."""
     if wanted is None:
-        return available
+        return {label: stream.length // width for label, stream in streams.items()}
     weight = sum(shares.get(label, 1.0) for label in streams)
     exact = {label: wanted * shares.get(label, 1.0) / weight for label in streams}
     counts = {label: int(value) for label, value in exact.items()}
@@ -258,28 +260,38 @@ def _sequences(
     for label, count in counts.items():
         if not count:
             raise UsageError(f"--tokens leaves no sequence of {width + 1} tokens for label {label!r}; raise it")
-    return {label: min(count, available[label]) for label, count in counts.items()}
+    return counts
+
+
+def _turns(counts: Sequence[int]) -> np.ndarray:
+    """An order of labels with `counts[i]` turns of label i: uint16 `(sum of counts,)`.
+
+    After any number of turns every label has had its proportional share to within less than one (Tijdeman 1980, *The
+    chairman assignment problem*): of the labels that are owed at least 1 / (2 L − 2), whose next turn is due first.
+    """
+    total, labels = sum(counts), range(len(counts))
+    scale = 2 * len(counts) - 2
+    taken = [0] * len(counts)
+    turns = np.zeros(total, dtype=np.uint16)
+    for n in range(1, total + 1 if scale else 1):
+        owed = [scale * (counts[i] * n - total * taken[i]) for i in labels]
+        due = [((scale - 1) * total - owed[i]) / counts[i] if owed[i] >= total else inf for i in labels]
+        turns[n - 1] = turn = due.index(min(due))
+        taken[turn] += 1
+    return turns
 
 
 def _interleave(
-    streams: Mapping[str, _Stream],
-    counts: Mapping[str, int],
-    skipped: Mapping[str, int],
-    positions: int,
-    eos: int,
-    capped: bool,
+    streams: Mapping[str, _Stream], asked: Mapping[str, int], skipped: Mapping[str, int], positions: int, eos: int
 ) -> Corpus:
     names = tuple(sorted(streams))
-    label = np.concatenate([np.full(counts[name], i, dtype=np.uint16) for i, name in enumerate(names)])
-    place = np.concatenate([(np.arange(counts[name]) + 0.5) / counts[name] for name in names])
-    order = np.lexsort((label, place))
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    tokens = np.empty((len(order), positions), dtype=np.int32)
-    starts, sources, notes, first = [], [], {}, 0
-    for name in names:
+    counts = {name: min(asked[name], streams[name].length // (positions - 1)) for name in names}
+    label = _turns([counts[name] for name in names])
+    tokens = np.empty((len(label), positions), dtype=np.int32)
+    starts, sources, notes = [], [], {}
+    for i, name in enumerate(names):
         stream, count = streams[name], counts[name]
-        rows = rank[first : first + count]
+        rows = np.flatnonzero(label == i)
         tokens[rows] = stream.rows(count, eos)
         begun = np.array([start for start in stream.starts if start < count * (positions - 1)], dtype=np.int64)
         starts.append(rows[begun // (positions - 1)] * positions + begun % (positions - 1) + 1)
@@ -292,10 +304,9 @@ def _interleave(
             "sequences": count,
             "tail_tokens": stream.read_tokens - kept,
             "unread_documents": skipped.get(name, 0),
-            "short_of_share": int(capped and count == stream.length // (positions - 1) and not skipped.get(name, 0)),
+            "short_of_share": int(count < asked[name]),
         }
-        first += count
     start = np.concatenate(starts)
     by_place = np.argsort(start, kind="stable")
     source = np.concatenate(sources)[by_place]
-    return Corpus(tokens, label[order], names, start[by_place], source, notes, eos)
+    return Corpus(tokens, label, names, start[by_place], source, notes, eos)

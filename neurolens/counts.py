@@ -29,7 +29,9 @@ class Counts:
         """Counts of the two sets of tokens together. Raises NeurolensError if neurons or categories differ."""
         if self.on.shape != other.on.shape:
             raise NeurolensError(f"counts of shape {self.on.shape} and {other.on.shape} do not add")
-        return Counts(self.on + other.on, self.total + other.total)
+        total = self.total + other.total
+        width = np.result_type(self.on, other.on, _width(total))  # compact counts would wrap around in their own type
+        return Counts(np.add(self.on, other.on, dtype=width), total)
 
     def rate(self) -> np.ndarray:
         """P(active | category): float64 `(neuron, category)`, NaN for a category without tokens."""
@@ -38,8 +40,12 @@ class Counts:
 
     def compact(self) -> np.ndarray:
         """`on` in the smallest unsigned type, uint16 or wider, that any count over `total` fits."""
-        most = int(self.total.max(initial=0))
-        return self.on.astype(np.uint16 if most < 1 << 16 else np.uint32 if most < 1 << 32 else np.uint64)
+        return self.on.astype(_width(self.total))
+
+
+def _width(total: np.ndarray) -> type[np.unsignedinteger]:
+    most = int(total.max(initial=0))
+    return np.uint16 if most < 1 << 16 else np.uint32 if most < 1 << 32 else np.uint64
 
 
 @dataclass(frozen=True)

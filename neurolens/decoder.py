@@ -71,6 +71,15 @@ def shape_of(checkpoint: Checkpoint) -> Shape:
         raise NeurolensError(f"{checkpoint.folder}/config.json: missing or unusable {error}; fetch it again") from error
 
 
+def check_device(device: str) -> None:
+    """Raise UsageError unless torch can use the device."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"cannot use device {device!r} ({reason}); give --device cpu") from error
+
+
 class _Stop(Exception):
     """Ends HF's forward at its first layer."""
 
@@ -98,16 +107,13 @@ class Decoder:
         model = _empty_model(checkpoint, family)
         shapes = {name: value.shape for name, value in model.state_dict().items()}
         weights = {}
-        try:
-            for name, tensor in checkpoint.tensors(list(shapes)):
-                if tensor.shape != shapes[name]:
-                    raise NeurolensError(
-                        f"{checkpoint.folder}: tensor {name!r} has shape {tuple(tensor.shape)}, the configuration "
-                        f"says {tuple(shapes[name])}; config.json and weights are not of one model"
-                    )
-                weights[name] = tensor.to(device=device, dtype=DTYPES[dtype], copy=True)
-        except (RuntimeError, AssertionError) as error:  # an unknown or absent device
-            raise UsageError(f"cannot use device {device!r} ({str(error).splitlines()[0]}); give --device cpu") from error
+        for name, tensor in checkpoint.tensors(list(shapes)):
+            if tensor.shape != shapes[name]:
+                raise NeurolensError(
+                    f"{checkpoint.folder}: tensor {name!r} has shape {tuple(tensor.shape)}, the configuration "
+                    f"says {tuple(shapes[name])}; config.json and weights are not of one model"
+                )
+            weights[name] = tensor.to(device=device, dtype=DTYPES[dtype], copy=True)
         model.load_state_dict(weights, assign=True)
         return cls(model, family, torch.device(device))
 

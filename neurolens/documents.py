@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ def _decode(data: bytes, path: Path, where: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise NeurolensError(
-            f"{path}: {where} is not UTF-8 (byte 0x{data[error.start]:02x} at offset {error.start}); convert the file"
+            f"{path}: {where} is not UTF-8 (byte 0x{error.object[error.start]:02x} at offset "
+            f"{error.start + len(data) - len(error.object)}); convert the file"  # the decoder cuts off a BOM first
         ) from error
 
 
@@ -77,7 +79,7 @@ def _read_jsonl(path: Path, number: int, text_key: str, label_key: str | None) -
     try:
         with path.open("rb") as lines:
             for line_number, line in enumerate(lines, start=1):
-                if not line.strip():
+                if not line.removeprefix(codecs.BOM_UTF8).strip():
                     continue
                 record += 1
                 where = f"line {line_number}"
@@ -85,18 +87,26 @@ def _read_jsonl(path: Path, number: int, text_key: str, label_key: str | None) -
                 text = look_up(value, text_key)
                 if not isinstance(text, str):
                     found = "no" if text is None else f"a {type(text).__name__} under"
-                    keys = ", ".join(list(value)[:8]) or "no keys"
+                    keys = ", ".join(repr(key)[:40] for key in list(value)[:8]) or "no keys"
                     raise NeurolensError(f"{path}: {where} has {found} {text_key!r} (it has: {keys}); give --text-key")
-                if b"\\u" in line:  # escapes can spell half of a surrogate pair, which is no character
-                    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-                label = look_up(value, label_key or LABEL_KEY)
+                given = look_up(value, label_key or LABEL_KEY)
+                label = str(given) if isinstance(given, (str, int)) else None
                 labelled += label is not None
                 unlabelled += label is None
-                yield Document(text, str(label) if isinstance(label, (str, int)) else path.stem, number, record)
+                if b"\\u" in line:
+                    text, label = _whole(text), label and _whole(label)
+                yield Document(text, path.stem if label is None else label, number, record)
     except OSError as error:
         raise NeurolensError(f"cannot read {path}: {error.strerror}") from error
     if label_key and unlabelled and not labelled:
-        raise NeurolensError(f"{path}: none of its {unlabelled} records has {label_key!r}; correct --label-key")
+        raise NeurolensError(
+            f"{path}: none of its {unlabelled} records has a text or a number under {label_key!r}; correct --label-key"
+        )
+
+
+def _whole(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair: JSON escapes can spell one, UTF-8 cannot."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _parse(line: str, path: Path, where: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class Store:
             "corpus_fingerprint": corpus.fingerprint(),
             "corpus_notes": {label: dict(note) for label, note in corpus.notes.items()},
         }
-        with _writing():
+        with _writing(), _disk(path), _removed_on_error(made):
             store = cls(made, zarr.create_group(made, attributes=attributes))
             rows = max(1, (1 << 20) // (4 * positions))
             store._write("tokens", corpus.tokens.astype("<i4"), ("sequence", "position"), (rows, positions))
@@ -90,9 +90,9 @@ class Store:
             progress = store._make("progress", (len(layers), len(parts)), "u1", ("layer", "block"), (len(layers), 1))
             progress[:] = 0
             store._write("layer", np.array(layers, "<i4"), ("layer",))
-        _fsync_tree(made)
-        made.rename(path)
-        _fsync(path.parent)
+            _fsync_tree(made)
+            made.rename(path)
+            _fsync(path.parent)
         return cls.open(path)
 
     @classmethod
@@ -244,8 +244,9 @@ class Store:
 
     def log(self, **entry: Any) -> None:
         """Append a line to the log beside the run: times and hosts, which are no part of what is reproduced."""
-        with log_path(self.path).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": os.uname().nodename, **entry}) + "\n")
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": os.uname().nodename, **entry})
+        with _disk(self.path), log_path(self.path).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
     def _make(self, name: str, shape: tuple[int, ...], dtype: str, dims: tuple[str, ...],
               chunks: tuple[int, ...], attributes: Mapping[str, Any] | None = None, overwrite: bool = False) -> Any:  # fmt: skip
@@ -308,11 +309,20 @@ def _disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        free = shutil.disk_usage(path).free / 1e6
+        free = shutil.disk_usage(path.parent).free / 1e6
         raise IncompleteError(
             f"cannot write to {path}: {error.strerror or error} ({free:.0f} MB free); make room and give the same "
             "command again, it continues"
         ) from error
+
+
+@contextlib.contextmanager
+def _removed_on_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _fsync(path: Path) -> None:
