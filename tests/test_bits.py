@@ -1,0 +1,200 @@
+"""Bit order, packing and transposing, against arithmetic on single bits."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neurolens.bits import pack, pack_tensor, popcount, transpose, unpack, words
+
+settings.register_profile("laws", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("laws")
+
+SIZES = st.integers(0, 40)
+DENSITIES = st.sampled_from([0.0, 0.02, 0.5, 0.97, 1.0])
+
+
+def coins(*shape: int, density: float = 0.5, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(shape) < density
+
+
+def bytes_of(active: np.ndarray) -> np.ndarray:
+    """Bit i of a row into byte i // 8 with value 2^(i mod 8), one bit at a time."""
+    out = np.zeros((active.shape[0], -(-active.shape[1] // 8)), int)
+    for row, i in zip(*np.nonzero(active), strict=True):
+        out[row, i // 8] += 2 ** (i % 8)
+    return out
+
+
+def bits_of(packed: np.ndarray, count: int) -> list[list[bool]]:
+    return [[bool(int(row[i // 8]) // 2 ** (i % 8) % 2) for i in range(count)] for row in packed]
+
+
+@given(rows=SIZES, count=st.integers(1, 70), density=DENSITIES, seed=st.integers(0, 99))
+def test_packing_puts_bit_i_into_byte_i_over_8(rows, count, density, seed):
+    active = coins(rows, count, density=density, seed=seed)
+    packed = pack(active)
+    assert packed.dtype == np.uint8
+    assert packed.tolist() == bytes_of(active).tolist()
+    assert bits_of(packed, count) == active.tolist()
+
+
+@given(shape=st.lists(st.integers(1, 5), max_size=2), count=st.integers(1, 70), seed=st.integers(0, 99))
+def test_unpack_undoes_pack(shape, count, seed):
+    active = coins(*shape, count, seed=seed)
+    back = unpack(pack(active), count)
+    assert back.dtype == bool and back.shape == active.shape
+    assert (back == active).all()
+
+
+@given(rows=SIZES, width=st.integers(1, 9), seed=st.integers(0, 99))
+def test_pack_undoes_unpack(rows, width, seed):
+    packed = np.random.default_rng(seed).integers(0, 256, (rows, width), dtype=np.uint8)
+    assert (pack(unpack(packed, width * 8)) == packed).all()
+
+
+class Elsewhere:
+    """A torch CPU tensor that says it lies on a GPU: what is not brought over with `cpu()` cannot be read."""
+
+    device = SimpleNamespace(type="cuda")
+
+    def __init__(self, tensor: torch.Tensor, log: list[Any]) -> None:
+        self._tensor, self._log = tensor, log
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("shape", "dtype", "contiguous", "view", "to", "new_empty", "long", "byte"):
+            raise AttributeError(f"a tensor on a GPU has no {name} for the host")
+        found = getattr(self._tensor, name)
+        if not callable(found) or isinstance(found, torch.dtype):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Elsewhere:
+            self._log.append(name)
+            return Elsewhere(found(*args, **kwargs), self._log)
+
+        return call
+
+    def __mul__(self, factor: int) -> Elsewhere:
+        self._log.append("multiply")
+        return Elsewhere(self._tensor * factor, self._log)
+
+    def __rshift__(self, places: int) -> Elsewhere:
+        self._log.append("shift")
+        return Elsewhere(self._tensor >> places, self._log)
+
+    def cpu(self) -> torch.Tensor:
+        self._log.append(("cpu", self._tensor.dtype, tuple(self._tensor.shape)))
+        return self._tensor
+
+
+def test_integers_on_a_device_pack_every_byte():
+    active = torch.from_numpy(np.array([[bool(value >> i & 1) for i in range(8)] for value in range(256)]))
+    log: list[Any] = []
+    assert pack_tensor(Elsewhere(active, log)).tolist() == [[value] for value in range(256)]
+    assert "multiply" in log and "shift" in log
+    assert log[-1] == ("cpu", torch.uint8, (256, 1))  # an eighth of the bytes crosses the bus
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.booleans(), DENSITIES, st.integers(0, 99))
+def test_integers_on_a_device_pack_as_numpy_does(tokens, eighths, across, density, seed):
+    active = torch.from_numpy(coins(tokens, eighths * 8, density=density, seed=seed))
+    if across:  # a view that is not contiguous in memory
+        active = active.t().contiguous().t()
+    log: list[Any] = []
+    packed = pack_tensor(Elsewhere(active, log))
+    assert packed.dtype == np.uint8 and packed.tolist() == bytes_of(active.numpy()).tolist()
+    assert "multiply" in log
+
+
+@pytest.mark.parametrize("neurons", [1, 7, 9, 71])
+def test_a_width_that_is_no_multiple_of_8_is_packed_on_the_host(neurons):
+    active = torch.from_numpy(coins(13, neurons))
+    log: list[Any] = []
+    assert pack_tensor(Elsewhere(active, log)).tolist() == bytes_of(active.numpy()).tolist()
+    assert log == [("cpu", torch.bool, (13, neurons))]
+
+
+@pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+@pytest.mark.parametrize("neurons", [1, 7, 8, 64, 72, 3072])
+def test_real_tensors_pack_as_numpy_does(device, neurons):
+    active = coins(29, neurons, density=0.3)
+    there = torch.from_numpy(active).to(device)
+    assert pack_tensor(there).tolist() == bytes_of(active).tolist()
+    assert pack_tensor(there[::2]).tolist() == bytes_of(active[::2]).tolist()
+
+
+ODD = [1, 7, 8, 9, 63, 64, 65, 127, 505, 511, 512, 513, 575, 577, 1023, 1024, 1025, 1537]
+
+
+@pytest.mark.parametrize("tokens", ODD)
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("kind", ["identity", "reversed", "shuffled"])
+def test_transpose_gathers_and_turns(tokens, columns, kind):
+    active = coins(tokens, columns * 8, seed=tokens)
+    order = np.arange(tokens)
+    if kind == "reversed":
+        order = order[::-1]
+    elif kind == "shuffled":
+        order = np.random.default_rng(tokens).permutation(tokens)
+    rows = transpose(bytes_of(active).astype(np.uint8), order)
+    assert rows.dtype == np.uint8 and rows.shape == (columns * 8, -(-tokens // 64) * 8)
+    turned = np.zeros((columns * 8, rows.shape[1] * 8), bool)  # the bits after the last token are 0
+    turned[:, :tokens] = active[order].T
+    assert (rows == bytes_of(turned)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint32])
+def test_transpose_takes_any_integers_some_tokens_or_one_twice(dtype):
+    active = coins(700, 16)
+    order = np.random.default_rng(1).integers(0, 700, 530).astype(dtype)
+    rows = transpose(bytes_of(active).astype(np.uint8), order)
+    assert bits_of(rows, 530) == active[order].T.tolist()
+    assert not np.array(bits_of(rows, rows.shape[1] * 8))[:, 530:].any()
+
+
+def test_transpose_reads_rows_that_are_not_contiguous():
+    active = coins(130, 48)
+    wide = bytes_of(active).astype(np.uint8)
+    order = np.random.default_rng(2).permutation(130)
+    assert bits_of(transpose(wide[:, 2:4], order), 130) == active[order, 16:32].T.tolist()
+
+
+def test_transpose_of_nothing():
+    assert transpose(np.zeros((0, 3), np.uint8), np.zeros(0, np.int64)).shape == (24, 0)
+
+
+def test_transposing_twice_is_the_identity():
+    rows = np.random.default_rng(3).integers(0, 256, (128, 16), dtype=np.uint8)
+    assert (transpose(transpose(rows, np.arange(128)), np.arange(128)) == rows).all()
+
+
+@given(rows=SIZES, width=st.integers(0, 30), density=DENSITIES, seed=st.integers(0, 99))
+def test_popcount_counts_set_bits(rows, width, density, seed):
+    active = coins(rows, width * 8, density=density, seed=seed)
+    counts = popcount(bytes_of(active).astype(np.uint8))
+    assert counts.dtype == np.int64 and counts.shape == (rows,)
+    assert counts.tolist() == [sum(row) for row in active.tolist()]
+
+
+@given(rows=st.integers(0, 5), width=st.integers(0, 30), seed=st.integers(0, 99))
+def test_a_bit_of_a_word_is_the_bit_of_the_row(rows, width, seed):
+    active = coins(rows, width * 8, seed=seed)
+    packed = bytes_of(active).astype(np.uint8)
+    seen = words(packed)
+    assert seen.dtype == np.uint64 and seen.shape == (rows, -(-width // 8))
+    for row, bits in zip(seen.tolist(), active.tolist(), strict=True):
+        assert sum(word << 64 * i for i, word in enumerate(row)) == sum(1 << i for i, bit in enumerate(bits) if bit)
+
+
+def test_words_are_a_view_when_nothing_is_missing():
+    packed = np.zeros((3, 16), np.uint8)
+    assert np.shares_memory(words(packed), packed)
+    assert words(packed[:, :13]).shape == (3, 2)
+    packed[1, 8] = 1
+    assert words(packed).tolist() == [[0, 0], [0, 1], [0, 0]]

@@ -1,0 +1,193 @@
+"""Text → bits → results, through the real HF forward: planted neurons are found, near misses are not, and every
+number equals a brute-force one computed from float activations by code that shares nothing with neurolens."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_texts
+
+from neurolens.cli import run as neurolens
+from neurolens.run import Run, open_run
+from neurolens.testing import Planted, planted_opt
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "disguised"])
+def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Planted, Run]:
+    """A planted model, collected from its text and analysed with the command line."""
+    folder = tmp_path_factory.mktemp("planted")
+    planted = planted_opt(folder / "model", disguise=request.param)
+    data = folder / "text.jsonl"
+    data.write_text("".join(json.dumps({"text": text}) + "\n" for text in planted.texts()), encoding="utf-8")
+    run = folder / "run.zarr"
+    command = ["collect", str(folder / "model"), str(data), "-o", str(run)]
+    assert neurolens([*command, "--batch-tokens", "512", "--block-tokens", "2048"]) == 0
+    assert neurolens(["analyze", str(run)]) == 0
+    return planted, open_run(run)
+
+
+def test_planted_corpus_comes_back(planted: tuple[Planted, Run]) -> None:
+    truth, run = planted
+    np.testing.assert_array_equal(run.store.corpus().tokens, truth.tokens)
+    assert len(run.store.blocks) > 2
+
+
+@pytest.mark.parametrize("kind", ["dead", "dead_but_bos", "unigram_detector"])
+def test_planted_neurons_are_found_and_nothing_else(kind: str, planted: tuple[Planted, Run]) -> None:
+    """Precision and recall 1.0 in every layer."""
+    truth, run = planted
+    expected = truth.truth()[kind]
+    assert expected.any(axis=1).all() and not expected.all(axis=1).any(), "each layer has some and is not all of them"
+    np.testing.assert_array_equal(run.neurons[kind], expected)
+
+
+@pytest.mark.parametrize("rule", ["rate", "coverage", "number", "dead", "dead_but_bos"])
+def test_near_misses_are_rejected(rule: str, planted: tuple[Planted, Run]) -> None:
+    truth, run = planted
+    for layer in run.store.layers:
+        misses = truth.near_misses(rule, layer)
+        assert misses
+        for neuron in misses:
+            assert not run.neurons["unigram_detector"][layer, neuron.neuron]
+            if rule == "dead":
+                assert not run.neurons["dead"][layer, neuron.neuron]
+            if rule == "dead_but_bos":
+                assert not run.neurons["dead_but_bos"][layer, neuron.neuron]
+            if rule == "number":
+                assert run.neurons["unigrams_95"][layer, neuron.neuron] == 6
+
+
+def test_planted_triggers_and_rates(planted: tuple[Planted, Run]) -> None:
+    truth, run = planted
+    for layer in run.store.layers:
+        triggers = run.triggers(layer)
+        active = truth.active(layer)
+        tokens = truth.tokens.ravel()
+        for neuron in truth.of("unigram_detector", layer):
+            mine = triggers["neuron"] == neuron.neuron
+            covered = mine & triggers["covered"]
+            assert tuple(sorted(triggers["tokens"][covered, -1].tolist())) == neuron.triggers
+            for row in np.flatnonzero(mine):
+                token = triggers["tokens"][row, -1]
+                assert triggers["on"][row] == (active[neuron.neuron] & (tokens == token)).sum()
+                assert triggers["total"][row] == (tokens == token).sum()
+
+
+def float_activations(model: Path, tokens: np.ndarray, batch: int) -> np.ndarray:
+    """Float activations `(layer, neuron, token)` of HF's own forward."""
+    from transformers import OPTForCausalLM
+
+    hf = OPTForCausalLM.from_pretrained(model, attn_implementation="sdpa").float().eval()
+    values: list[list[np.ndarray]] = [[] for _ in hf.model.decoder.layers]
+    for number, layer in enumerate(hf.model.decoder.layers):
+        layer.fc2.register_forward_pre_hook(lambda module, args, number=number: values[number].append(args[0].numpy()))
+    with torch.inference_mode():
+        for first in range(0, len(tokens), batch):
+            hf(torch.from_numpy(tokens[first : first + batch]).long())
+    return np.stack([np.concatenate([v.reshape(-1, v.shape[-1]) for v in part]).T for part in values])
+
+
+def brute_force(values: np.ndarray, tokens: np.ndarray) -> dict[str, object]:
+    """One neuron's results from its float activations `(token,)`: paper.md's rules in plain Python."""
+    ids = tokens.ravel().tolist()
+    fired = [i for i, value in enumerate(values.tolist()) if value > 0]
+    on = Counter(ids[i] for i in fired if ids[i] != 2)
+    total = Counter(i for i in ids if i != 2)
+    activations = sum(on.values())
+    number, taken, last = 0, 0, 0
+    for count in sorted(on.values(), reverse=True):
+        if 100 * taken >= 95 * activations:
+            break
+        taken, number, last = taken + count, number + 1, count
+    covered = [t for t, count in on.items() if count >= last and 100 * count >= 95 * total[t]]
+    explained = sum(on[t] for t in covered)
+    return {
+        "activations": len(fired),
+        "activations_on_text": activations,
+        "frequency": len(fired) / len(ids),
+        "first_active": fired[0] if fired else -1,
+        "dead": not fired,
+        "dead_but_bos": bool(fired) and not on,
+        "unigrams_95": number,
+        "unigram_detector": 0 < number <= 5 and 100 * explained >= 95 * activations,
+    }
+
+
+@pytest.mark.parametrize("kind", ["tiny_model", "post_ln_model"])
+def test_every_number_equals_brute_force(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, write_jsonl: Callable[..., Path]
+) -> None:
+    model = request.getfixturevalue(kind)
+    data = write_jsonl("text.jsonl", random_texts(60, seed=7))
+    command = ["collect", str(model), str(data), "-o", str(tmp_path / "r.zarr"), "--block-tokens", "1000"]
+    assert neurolens([*command, "--batch-tokens", "192"]) == 0
+    assert neurolens(["analyze", str(tmp_path / "r.zarr")]) == 0
+    run = open_run(tmp_path / "r.zarr")
+    corpus = run.store.corpus()
+    sequences, positions = corpus.shape
+    values = float_activations(model, corpus.tokens, 4)
+    order = run.store.read("order")
+    assert sorted(order.tolist()) == list(range(corpus.tokens.size))
+    for layer in range(3):
+        position = run.store.read(f"counts/layers/{layer:02d}/position")
+        label = run.store.read(f"counts/layers/{layer:02d}/label")
+        group = run.store.read(f"counts/layers/{layer:02d}/group")
+        contexts = run.store.read("results/contexts")[layer]
+        for neuron in range(72):
+            fired = values[layer, neuron].reshape(sequences, positions) > 0
+            for column, value in brute_force(values[layer, neuron], corpus.tokens).items():
+                assert run.neurons[column][layer, neuron] == value, (layer, neuron, column)
+            np.testing.assert_array_equal(position[neuron], fired.sum(0))
+            assert label[neuron].tolist() == [fired.sum()]
+            assert group[neuron].tolist() == [fired[g::20].sum() for g in range(20)]
+            sampled = contexts[neuron][contexts[neuron] >= 0]
+            assert len(set(sampled.tolist())) == len(sampled) == min(16, fired.sum())
+            assert fired.ravel()[sampled].all()
+    assert run.store.read("counts/total/position").tolist() == [sequences] * positions
+
+
+def test_demo_model_over_50k_tokens(tmp_path: Path) -> None:
+    """The embedded model on the text of this Python installation: HF's bits, 50k tokens, every layer."""
+    from neurolens.collect import collect
+    from neurolens.demo.demonstrate import MODEL, demo_corpus
+    from neurolens.store import Store
+
+    corpus = demo_corpus(MODEL, 51_200)
+    assert corpus.tokens.size >= 50_000
+    store = collect(MODEL, corpus, tmp_path / "r.zarr", batch_tokens=2048, block_tokens=1 << 14)
+    assert isinstance(store, Store) and len(store.blocks) > 2
+    expected = float_activations(MODEL, corpus.tokens, 8) > 0
+    order = store.read("order")
+    for layer in store.layers:
+        bits = np.unpackbits(store.read(f"layers/{layer:02d}/active"), axis=1, bitorder="little")[:, : len(order)]
+        assert (bits != expected[layer][:, order]).sum() == 0
+
+
+@pytest.mark.parametrize("size", ["125m", "350m"])
+def test_true_shapes(size: str, tmp_path: Path) -> None:
+    """Random weights of the true widths, heads, vocabulary and norm placement: HF's bits, every layer.
+
+    Two layers of each here; `benchmarks/parity.py` does all of them at full length.
+    """
+    from neurolens.collect import collect
+    from neurolens.corpus import Corpus
+    from neurolens.store import Store
+    from neurolens.testing import random_opt
+
+    model = random_opt(tmp_path / "model", size, layers=2)
+    tokens = np.random.default_rng(0).integers(4, 50265, (4, 256), dtype=np.int32)
+    tokens[:, 0] = 2
+    store = collect(model, Corpus.from_tokens(tokens), tmp_path / "r.zarr", batch_tokens=512)
+    assert isinstance(store, Store)
+    expected = float_activations(model, tokens, 2) > 0
+    order = store.read("order")
+    for layer in store.layers:
+        bits = np.unpackbits(store.read(f"layers/{layer:02d}/active"), axis=1, bitorder="little")[:, : len(order)]
+        assert 0.01 < bits.mean() < 0.99
+        assert (bits != expected[layer][:, order]).sum() == 0
