@@ -26,7 +26,20 @@ _HOME = {
 }
 _RENAMED = {"open": "open_run", "analyze": "analyze_run"}
 
-__all__ = ["NeurolensError", "IncompleteError", "UsageError", "__version__", *_HOME]
+__all__ = [
+    "Corpus",
+    "Counts",
+    "Decoder",
+    "IncompleteError",
+    "NeurolensError",
+    "Run",
+    "UsageError",
+    "Variable",
+    "__version__",
+    "analyze",
+    "collect",
+    "open",
+]
 
 
 class NeurolensError(Exception):

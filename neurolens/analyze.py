@@ -89,8 +89,10 @@ def _analyze(store: Store, rules: Rules) -> None:
     ):
         for layer in store.layers:
             parts = []
-            for part in pool.map(lambda neurons: _analyze_rows(store, layer, neurons, tokens, rules),  # noqa: B023
-                                 store.neuron_chunks()):  # fmt: skip
+            for part in pool.map(
+                lambda neurons: _analyze_rows(store, layer, neurons, tokens, rules),  # noqa: B023
+                store.neuron_chunks(),
+            ):
                 parts.append(part)
                 bar.update(len(part.activity.activations))
             for name, values in _columns(parts).items():

@@ -95,7 +95,9 @@ class Checkpoint:
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False, local_files_only=True)
         except Exception as error:
-            raise NeurolensError(f"{self.folder} has no readable tokenizer ({_first_line(error)}); add tokenizer.json") from error
+            raise NeurolensError(
+                f"{self.folder} has no readable tokenizer ({_first_line(error)}); add tokenizer.json"
+            ) from error
         vocabulary, rows = len(tokenizer), int(self.config.get("vocab_size", 0))
         if vocabulary > rows:
             raise NeurolensError(
@@ -130,7 +132,9 @@ def _open(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt", device="cpu") as tensors:
             yield tensors
     except SafetensorError as error:
-        raise NeurolensError(f"{path} is not a sound safetensors file ({_first_line(error)}); fetch it again") from error
+        raise NeurolensError(
+            f"{path} is not a sound safetensors file ({_first_line(error)}); fetch it again"
+        ) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

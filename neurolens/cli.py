@@ -99,10 +99,21 @@ def cli() -> None:
 @click.option("--block-tokens", type=TokenCount(), help="Tokens a block, the unit of commit.  [262144, or what fits]")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and stop.")
 def collect(
-    model: str, data: tuple[Path, ...], output: Path, tokens: int | None, shares: tuple[tuple[str, float], ...],
-    text_key: str, label_key: str | None, seq_len: int | None, layers: list[int] | None, dtype: str, device: str,
-    batch_tokens: int | None, block_tokens: int | None, dry_run: bool,
-) -> None:  # fmt: skip
+    model: str,
+    data: tuple[Path, ...],
+    output: Path,
+    tokens: int | None,
+    shares: tuple[tuple[str, float], ...],
+    text_key: str,
+    label_key: str | None,
+    seq_len: int | None,
+    layers: list[int] | None,
+    dtype: str,
+    device: str,
+    batch_tokens: int | None,
+    block_tokens: int | None,
+    dry_run: bool,
+) -> None:
     """Run text through MODEL and record which neurons are active on which token.
 
     MODEL is a folder with a HF checkpoint (OPT, safetensors). DATA are .jsonl files, one document a line, or .txt
@@ -112,9 +123,17 @@ def collect(
 
     spec = DataSpec(data, text_key, label_key, tokens, dict(shares), seq_len)
     collect(
-        model, spec, output, layers=layers, dtype=dtype, device=device, batch_tokens=batch_tokens,
-        block_tokens=block_tokens, dry_run=dry_run, say=say,
-    )  # fmt: skip
+        model,
+        spec,
+        output,
+        layers=layers,
+        dtype=dtype,
+        device=device,
+        batch_tokens=batch_tokens,
+        block_tokens=block_tokens,
+        dry_run=dry_run,
+        say=say,
+    )
     if not dry_run:
         say(f"{output}: collected; next: neurolens analyze {output}")
 
@@ -140,10 +159,13 @@ def analyze(run: Path, **thresholds: int) -> None:
 
 @cli.command()
 @click.argument("runs", nargs=-1, type=EXISTING)
-@click.option("-o", "--output", type=EXISTING, default=Path("figures"), show_default=True, help="Folder for the figures.")
+@click.option(
+    "-o", "--output", type=EXISTING, default=Path("figures"), show_default=True, help="Folder for the figures."
+)
 @click.option("--figure", "names", multiple=True, help="One figure, by name; may be given several times.  [all]")
-@click.option("--format", "formats", multiple=True, type=click.Choice(["png", "svg"]), default=("png", "svg"),
-              show_default=True)  # fmt: skip
+@click.option(
+    "--format", "formats", multiple=True, type=click.Choice(["png", "svg"]), default=("png", "svg"), show_default=True
+)
 @click.option("--list", "listing", is_flag=True, help="Name the figures and stop.")
 def plot(runs: tuple[Path, ...], output: Path, names: tuple[str, ...], formats: tuple[str, ...], listing: bool) -> None:
     """Draw the paper's figures for one or several analysed RUNS, a line or a panel each."""
@@ -179,8 +201,14 @@ def info(run: Path, as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("-o", "--output", type=EXISTING, default=Path("neurolens-demo"), show_default=True,
-              help="Folder for the run and the figures.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    type=EXISTING,
+    default=Path("neurolens-demo"),
+    show_default=True,
+    help="Folder for the run and the figures.",
+)
 def demo(output: Path) -> None:
     """Collect, analyze and plot the embedded model on text that every Python installation has."""
     from neurolens.demo.demonstrate import demonstrate
@@ -194,11 +222,12 @@ def _info_lines(facts: dict[str, Any]) -> list[str]:
         return " ".join(f"{value:g}" for value in facts[key])
 
     labels = ", ".join(f"{printable(label)} {tokens:,}" for label, tokens in facts["labels"].items())
+    blocks = f"{facts['blocks_done']} of {facts['blocks']} blocks of layers ({facts['block_tokens']:,} tokens each)"
     lines = [
         f"model       {printable(facts['model'])} ({facts['dtype']})",
         f"layers      {', '.join(map(str, facts['layers']))} × {facts['neurons_per_layer']:,} neurons",
         f"tokens      {facts['tokens']:,} ({facts['sequences']:,} × {facts['positions']}): {labels}",
-        f"collected   {facts['blocks_done']} of {facts['blocks']} blocks of layers ({facts['block_tokens']:,} tokens each)",
+        f"collected   {blocks}",
         f"bits        {facts['stored_bytes'] / 1e6:.1f} MB on disk; raw {facts['raw_bytes'] / 1e6:.1f} MB"
         f" ({facts['stored_bytes'] / facts['raw_bytes']:.3f} of it)",
     ]
@@ -211,7 +240,8 @@ def _info_lines(facts: dict[str, Any]) -> list[str]:
         f"dead        {per_layer('dead')} by layer; frequency < {facts['dead_frequency_upper_bound']:.2g} at 95%",
         f"only </s>   {per_layer('dead_but_bos')}",
         f"frequency   {per_layer('mean_frequency_of_alive')} mean of those alive",
-        f"detectors   {per_layer('unigram_detectors')} of tokens; well supported {per_layer('unigram_detectors_supported')}",
+        f"detectors   {per_layer('unigram_detectors')} of tokens",
+        f"  supported {per_layer('unigram_detectors_supported')}",
     ]
 
 
@@ -244,7 +274,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()  # the reader of our output has gone; nothing is left to say
         return 1
     except OSError as error:
-        say(f"neurolens: {printable(error.strerror or error)}: {printable(error.filename or 'a file')}; check path and space")
+        where = printable(error.filename or "a file")
+        say(f"neurolens: {printable(error.strerror or error)}: {where}; check path and space")
         return 1
     return 0
 

@@ -37,9 +37,16 @@ BLOCK_TOKENS = 1 << 18  # context order compresses the better the larger the blo
 HIDDEN_SHARE = 0.25  # of the machine's memory, that a block's hidden states may take
 # what two runs must share to be one; thread count and versions decide single bits near zero
 IDENTITY = (
-    "checkpoint", "tokenizer", "corpus_fingerprint", "dtype", "device", "activation", "layers", "batch_sequences",
+    "checkpoint",
+    "tokenizer",
+    "corpus_fingerprint",
+    "dtype",
+    "device",
+    "activation",
+    "layers",
+    "batch_sequences",
     "block_sequences",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -120,10 +127,7 @@ def collect(
     check_device(device)
     checkpoint = Checkpoint(model)
     shape = shape_of(checkpoint)
-    if isinstance(data, (Corpus, DataSpec)):
-        spec = data
-    else:
-        spec = DataSpec(tuple(check_paths(data)))
+    spec = data if isinstance(data, (Corpus, DataSpec)) else DataSpec(tuple(check_paths(data)))
     existing = Store.open(output) if output.exists() else None
     corpus = spec if isinstance(spec, Corpus) else _read_corpus(checkpoint, spec, shape, say)
     _check_corpus(corpus, checkpoint, shape)
@@ -145,8 +149,15 @@ def collect(
         if existing is None and output.exists():
             existing = Store.open(output)  # made by another process while the corpus was read
         if existing is not None:
-            _check_same(existing, {**identity, "corpus_fingerprint": corpus.fingerprint(), "layers": plan.layers,
-                                   "block_sequences": plan.block_sequences})  # fmt: skip
+            _check_same(
+                existing,
+                {
+                    **identity,
+                    "corpus_fingerprint": corpus.fingerprint(),
+                    "layers": plan.layers,
+                    "block_sequences": plan.block_sequences,
+                },
+            )
             if existing.progress().all():
                 say(f"{output} is complete; nothing to do")
                 return existing
@@ -160,9 +171,13 @@ def collect(
                 "versions": versions(),
             }
             Store.create(
-                output, {**provenance, **identity}, corpus, layers=plan.layers, neurons=shape.neurons,
+                output,
+                {**provenance, **identity},
+                corpus,
+                layers=plan.layers,
+                neurons=shape.neurons,
                 sequences_per_block=plan.block_sequences,
-            )  # fmt: skip
+            )
         store = Store.open(output, write=True)
         store.clean()
         _run(decoder, store, corpus)
@@ -249,21 +264,29 @@ class _Committer:
 def _read_corpus(checkpoint: Checkpoint, spec: DataSpec, shape: Shape, say: Callable[[str], object]) -> Corpus:
     positions = spec.seq_len or shape.positions
     if not 2 <= positions <= shape.positions:
-        raise UsageError(f"--seq-len {positions} is out of range: the model has {shape.positions} positions (at least 2)")
+        raise UsageError(
+            f"--seq-len {positions} is out of range: the model has {shape.positions} positions (at least 2)"
+        )
     if spec.shares and spec.tokens is None:
         raise UsageError("--share needs --tokens: shares of how many?")
     documents = read_documents(check_paths(spec.paths), text_key=spec.text_key, label_key=spec.label_key)
     with tqdm(total=spec.tokens, unit="tok", unit_scale=True, desc="tokenise", disable=None) as bar:
         corpus = pack_documents(
-            documents, checkpoint.encoder(), positions=positions, tokens=spec.tokens, shares=spec.shares,
-            eos=checkpoint.config.get("bos_token_id", 2), progress=bar.update,
-        )  # fmt: skip
+            documents,
+            checkpoint.encoder(),
+            positions=positions,
+            tokens=spec.tokens,
+            shares=spec.shares,
+            eos=checkpoint.config.get("bos_token_id", 2),
+            progress=bar.update,
+        )
     for label, note in corpus.notes.items():
         unread = f", {note['unread_documents']:,} not needed" if note["unread_documents"] else ""
         short = "; less than its share" if note["short_of_share"] else ""
+        tail = f"{note['tail_tokens']:,} tokens beyond the last sequence"
         say(
             f"{label}: {note['sequences']:,} sequences from {note['used']:,} of {note['documents']:,} documents "
-            f"(dropped: {note['empty']:,} empty, {note['tail_tokens']:,} tokens beyond the last sequence{unread}){short}"
+            f"(dropped: {note['empty']:,} empty, {tail}{unread}){short}"
         )
     return corpus
 
@@ -280,12 +303,19 @@ def _check_corpus(corpus: Corpus, checkpoint: Checkpoint, shape: Shape) -> None:
 
 
 def _plan(
-    shape: Shape, corpus: Corpus, layers: Iterable[int] | None, dtype: str, batch_tokens: int | None,
-    block_tokens: int | None, existing: Store | None,
-) -> Plan:  # fmt: skip
+    shape: Shape,
+    corpus: Corpus,
+    layers: Iterable[int] | None,
+    dtype: str,
+    batch_tokens: int | None,
+    block_tokens: int | None,
+    existing: Store | None,
+) -> Plan:
     chosen = sorted(set(range(shape.layers) if layers is None else layers))
     if not chosen or chosen[0] < 0 or chosen[-1] >= shape.layers:
-        raise UsageError(f"--layers {','.join(map(str, chosen)) or 'none'}: the model has layers 0 to {shape.layers - 1}")
+        raise UsageError(
+            f"--layers {','.join(map(str, chosen)) or 'none'}: the model has layers 0 to {shape.layers - 1}"
+        )
     positions = corpus.shape[1]
     width = 4 if dtype == "fp32" else 2
     batch = max(1, (batch_tokens or BATCH_TOKENS) // positions)

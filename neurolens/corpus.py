@@ -51,13 +51,18 @@ class Corpus:
     def fingerprint(self) -> str:
         """SHA-256 over token ids, labels and their names: equal if and only if the analysed text is."""
         digest = hashlib.sha256(repr((self.tokens.shape, self.label_names, self.eos)).encode())
-        digest.update(np.ascontiguousarray(self.tokens, dtype="<i4"))
-        digest.update(np.ascontiguousarray(self.label, dtype="<u2"))
+        digest.update(self.tokens.astype("<i4").tobytes())
+        digest.update(self.label.astype("<u2").tobytes())
         return digest.hexdigest()
 
     @classmethod
     def from_tokens(
-        cls, tokens: np.ndarray, *, label: np.ndarray | None = None, label_names: Sequence[str] = ("text",), eos: int = EOS
+        cls,
+        tokens: np.ndarray,
+        *,
+        label: np.ndarray | None = None,
+        label_names: Sequence[str] = ("text",),
+        eos: int = EOS,
     ) -> Corpus:
         """A corpus from ready token ids `(S, T)`: BOS in column 0 of every row, `</s>` between documents.
 
@@ -127,7 +132,7 @@ def contexts(tokens: np.ndarray, n: int, eos: int = EOS) -> np.ndarray:
         out[0] = np.where(tokens == eos, -1, tokens)
     for back in range(1, n):
         out[back, :, 1:] = np.where(out[0, :, 1:] < 0, -1, out[back - 1, :, :-1])
-    return out.reshape(n, -1)
+    return out.reshape(n, tokens.size)
 
 
 def context_order(tokens: np.ndarray, eos: int = EOS) -> np.ndarray:
@@ -199,6 +204,8 @@ def pack_documents(
     skipped: dict[str, int] = {}
     waiting: list[Document] = []
     wanted = None if tokens is None else tokens // positions
+    if wanted is not None and wanted < 1:
+        raise UsageError(f"--tokens {tokens} is less than one sequence of {positions}; raise it")
 
     def full(label: str) -> bool:
         if wanted is None or label not in streams:
@@ -237,7 +244,9 @@ def _check(streams: Mapping[str, _Stream], shares: Mapping[str, float], position
         raise NeurolensError("the corpus is empty: no document has any token; give files with text")
     unknown = sorted(set(shares) - set(streams))
     if unknown:
-        raise UsageError(f"--share names label {unknown[0]!r}, which no document has; labels: {', '.join(sorted(streams))}")
+        raise UsageError(
+            f"--share names label {unknown[0]!r}, which no document has; labels: {', '.join(sorted(streams))}"
+        )
     for label, stream in streams.items():
         if stream.length < positions - 1:
             raise NeurolensError(

@@ -108,7 +108,7 @@ def _accounts(
 
 
 def wilson_lower_bound(on: np.ndarray, total: np.ndarray, *, z: float = WILSON_Z) -> np.ndarray:
-    """Lower bound of a rate `on / total` (Wilson 1927): float64 in [0, 1]; one-sided 95% by default; 0 where total is 0.
+    """Lower bound of a rate `on / total` (Wilson 1927), one-sided 95%: float64 in [0, 1]; 0 where total is 0.
 
     >>> float(wilson_lower_bound(np.array([10]), np.array([10])).round(4)[0])
     0.7871

@@ -1,4 +1,4 @@
-"""Files → documents: jsonl as in the Pile, and plain text. Reads a line at a time; names file and line of what is wrong."""
+"""Files → documents: jsonl as in the Pile, and plain text. Names file and line of what is wrong."""
 
 from __future__ import annotations
 

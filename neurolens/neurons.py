@@ -1,4 +1,4 @@
-"""Neurons: the table of results, one row a neuron, one column a figure. Read a column at a time, when it is asked for."""
+"""Neurons: the table of results, one row a neuron, one column a figure, each read when it is asked for."""
 
 from __future__ import annotations
 
@@ -76,4 +76,5 @@ class Neurons(Mapping[str, np.ndarray]):
 
     def __repr__(self) -> str:
         layers, neurons = self.shape
-        return f"<Neurons of {self.name}: {layers} layers × {neurons} neurons, {self.n_tokens:,} tokens: {', '.join(self)}>"
+        size = f"{layers} layers × {neurons} neurons, {self.n_tokens:,} tokens"
+        return f"<Neurons of {self.name}: {size}: {', '.join(self)}>"

@@ -94,8 +94,12 @@ class Run:
             "tokens": store.n_tokens,
             "sequences": sequences,
             "positions": positions,
-            "labels": {name: int(n) for name, n in zip(
-                store.attrs["label_names"], np.bincount(store.read("label"), minlength=1) * positions, strict=False)},
+            "labels": {
+                name: int(n)
+                for name, n in zip(
+                    store.attrs["label_names"], np.bincount(store.read("label"), minlength=1) * positions, strict=False
+                )
+            },
             "dtype": store.attrs["dtype"],
             "blocks_done": int(progress.sum()),
             "blocks": int(progress.size),
@@ -103,7 +107,7 @@ class Run:
             "stored_bytes": stored,
             "raw_bytes": raw,
             "versions": store.attrs["versions"],
-        }  # fmt: skip
+        }
         if not self.analyzed:
             return {**known, "analyzed": False}
         neurons = self.neurons
@@ -118,14 +122,17 @@ class Run:
             "dead": dead.sum(1).tolist(),
             "dead_but_bos": neurons["dead_but_bos"].sum(1).tolist(),
             "dead_frequency_upper_bound": dead_upper_bound(store.n_tokens),
-            "mean_frequency_of_alive": [round(x, 6) for x in mean_frequency_of_alive(neurons["frequency"], dead).tolist()],
+            "mean_frequency_of_alive": [
+                round(x, 6) for x in mean_frequency_of_alive(neurons["frequency"], dead).tolist()
+            ],
             "unigram_detectors": neurons["unigram_detector"].sum(1).tolist(),
             "unigram_detectors_supported": neurons["unigram_detector_supported"].sum(1).tolist(),
         }
 
     def __repr__(self) -> str:
         state = "analysed" if self.analyzed else "not analysed"
-        return f"<Run {self.path}: {len(self.store.layers)} layers × {self.store.neurons} neurons, {self.store.n_tokens:,} tokens, {state}>"
+        size = f"{len(self.store.layers)} layers × {self.store.neurons} neurons, {self.store.n_tokens:,} tokens"
+        return f"<Run {self.path}: {size}, {state}>"
 
     def _check_layer(self, layer: int) -> None:
         if layer not in self.store.layers:

@@ -43,17 +43,22 @@ class Store:
 
     @classmethod
     def create(
-        cls, path: Path, spec: Mapping[str, Any], corpus: Corpus, *, layers: list[int], neurons: int,
+        cls,
+        path: Path,
+        spec: Mapping[str, Any],
+        corpus: Corpus,
+        *,
+        layers: list[int],
+        neurons: int,
         sequences_per_block: int,
-    ) -> Store:  # fmt: skip
+    ) -> Store:
         """Make the empty run at `path`: every array of the schema that collect fills, and the corpus.
 
         `spec` is what identifies the run (see docs/store.md). Raises NeurolensError if `path` exists.
         """
         if path.exists():
             raise NeurolensError(f"{path} exists; choose another output")
-        sequences, positions = corpus.shape
-        tokens = corpus.tokens.size
+        positions, tokens = corpus.shape[1], corpus.tokens.size
         if tokens >= 1 << 32:
             raise NeurolensError(f"the corpus has {tokens} tokens; a run holds at most {(1 << 32) - 1}")
         made = path.with_name(path.name + ".making")
@@ -85,8 +90,9 @@ class Store:
                 order[stretch] = (context_order(inside, corpus.eos) + block.first_token).astype("<u4")
             chunk = (_chunk_neurons(neurons, per_block, tokens), min(per_block, _padded(tokens)) // 8)
             for layer in layers:
-                store._make(f"layers/{layer:02d}/active", (neurons, _padded(tokens) // 8), "u1",
-                            ("neuron", "token_byte"), chunk)  # fmt: skip
+                store._make(
+                    f"layers/{layer:02d}/active", (neurons, _padded(tokens) // 8), "u1", ("neuron", "token_byte"), chunk
+                )
             progress = store._make("progress", (len(layers), len(parts)), "u1", ("layer", "block"), (len(layers), 1))
             progress[:] = 0
             store._write("layer", np.array(layers, "<i4"), ("layer",))
@@ -142,9 +148,14 @@ class Store:
     def corpus(self) -> Corpus:
         """The corpus of the run."""
         return Corpus(
-            self.read("tokens"), self.read("label"), tuple(self.attrs["label_names"]),
-            self.read("document_start"), self.read("document_source"), self.attrs["corpus_notes"], self.attrs["eos"],
-        )  # fmt: skip
+            self.read("tokens"),
+            self.read("label"),
+            tuple(self.attrs["label_names"]),
+            self.read("document_start"),
+            self.read("document_source"),
+            self.attrs["corpus_notes"],
+            self.attrs["eos"],
+        )
 
     def progress(self) -> np.ndarray:
         """Bool `(layer, block)`: which bits are on the disk."""
@@ -248,16 +259,37 @@ class Store:
         with _disk(self.path), log_path(self.path).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    def _make(self, name: str, shape: tuple[int, ...], dtype: str, dims: tuple[str, ...],
-              chunks: tuple[int, ...], attributes: Mapping[str, Any] | None = None, overwrite: bool = False) -> Any:  # fmt: skip
+    def _make(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: str,
+        dims: tuple[str, ...],
+        chunks: tuple[int, ...],
+        attributes: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> Any:
         return self._group.create_array(
-            name, shape=shape, chunks=tuple(max(1, c) for c in chunks), dtype=dtype, filters=None,
-            compressors=[ZstdCodec(level=1), Crc32cCodec()], dimension_names=dims, fill_value=0,
-            attributes=dict(attributes or {}), overwrite=overwrite,
-        )  # fmt: skip
+            name,
+            shape=shape,
+            chunks=tuple(max(1, c) for c in chunks),
+            dtype=dtype,
+            filters=None,
+            compressors=[ZstdCodec(level=1), Crc32cCodec()],
+            dimension_names=dims,
+            fill_value=0,
+            attributes=dict(attributes or {}),
+            overwrite=overwrite,
+        )
 
-    def _write(self, name: str, values: np.ndarray, dims: tuple[str, ...], chunks: tuple[int, ...] | None = None,
-               attributes: Mapping[str, Any] | None = None) -> None:  # fmt: skip
+    def _write(
+        self,
+        name: str,
+        values: np.ndarray,
+        dims: tuple[str, ...],
+        chunks: tuple[int, ...] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
         rows = max(1, (8 << 20) // max(1, values.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))))
         chunks = chunks or (min(rows, values.shape[0]), *values.shape[1:])
         array = self._make(name, values.shape, values.dtype.str, dims, chunks, attributes, overwrite=True)
@@ -272,7 +304,7 @@ def log_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold the run at `path` (which need not exist yet) for writing; released when the process ends, however it does."""
+    """Hold the run at `path` (which need not exist yet) for writing. The lock ends with the process, in whatever way."""
     try:
         handle = log_path(path).open("a", encoding="utf-8")
     except OSError as error:

@@ -63,9 +63,7 @@ def position(corpus: Corpus) -> Variable:
 
 def label(corpus: Corpus) -> Variable:
     """The label of the token's sequence."""
-    return Variable(
-        "label", np.repeat(corpus.label.astype(np.int32), corpus.shape[1]), len(corpus.label_names)
-    )
+    return Variable("label", np.repeat(corpus.label.astype(np.int32), corpus.shape[1]), len(corpus.label_names))
 
 
 def group(corpus: Corpus, groups: int = GROUPS) -> Variable:

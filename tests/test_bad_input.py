@@ -110,7 +110,9 @@ def test_missing_text_key(says: Says, tiny_model: Path, output: Path, write_json
     assert "line 1 has no 'text'" in line and "content" in line and "--text-key" in line
 
 
-def test_hostile_names_are_escaped(says: Says, tiny_model: Path, output: Path, write_jsonl: Callable[..., Path]) -> None:
+def test_hostile_names_are_escaped(
+    says: Says, tiny_model: Path, output: Path, write_jsonl: Callable[..., Path]
+) -> None:
     data = write_jsonl("other.jsonl", [{"a\x1b[31m\nb": "abc"}])
     assert "\x1b" not in says(1, "collect", tiny_model, data, "-o", output)
 
@@ -132,9 +134,14 @@ def test_hostile_names_are_escaped(says: Says, tiny_model: Path, output: Path, w
     ],
 )
 def test_options_out_of_range(
-    options: list[str], expected: str | None, says: Says, tiny_model: Path, data: Path, output: Path,
+    options: list[str],
+    expected: str | None,
+    says: Says,
+    tiny_model: Path,
+    data: Path,
+    output: Path,
     write_jsonl: Callable[..., Path],
-) -> None:  # fmt: skip
+) -> None:
     if options[0] == "--tokens" and options[1] == "50":
         data = write_jsonl("two.jsonl", [{"text": "ab " * 99, "meta": {"pile_set_name": label}} for label in "xy"])
     code = 1 if expected is None else 2
@@ -175,7 +182,9 @@ def test_vocabularies_that_disagree(says: Says, tiny_model: Path, data: Path, ou
     line = says(1, "collect", model, data, "-o", output)
     assert "has 260 tokens, the model's vocabulary 100" in line
     model = edited(tiny_model, tmp_path / "n", bos_token_id=5)
-    assert "end-of-text token has id 2, the model begins sequences with 5" in says(1, "collect", model, data, "-o", output)
+    assert "end-of-text token has id 2, the model begins sequences with 5" in says(
+        1, "collect", model, data, "-o", output
+    )
 
 
 @pytest.mark.parametrize("change", ["missing", "misshapen"])
@@ -190,7 +199,7 @@ def test_tensors(change: str, says: Says, tiny_model: Path, data: Path, output: 
         weights[name] = tensor[:, :-1].contiguous()
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
     line = says(1, "collect", model, data, "-o", output)
-    assert "layers.1.fc2.weight" in line and (change == "missing" or "(32, 71)" in line and "(32, 72)" in line)
+    assert "layers.1.fc2.weight" in line and (change == "missing" or ("(32, 71)" in line and "(32, 72)" in line))
 
 
 @pytest.mark.parametrize("damage", ["absent", "cut", "garbage", "huge header"])
@@ -245,11 +254,21 @@ def test_no_space_left(says: Says, tiny_model: Path, data: Path, output: Path) -
     shutil.rmtree(output)
     limited = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from neurolens.cli import run;"
-        "import neurolens.collect, zarr; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0})); sys.exit(run(sys.argv[1:]))"
+        "import neurolens.collect, zarr; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}));"
+        "sys.exit(run(sys.argv[1:]))"
     )
     sizes = sorted({len(content) for name, content in whole.items()})
     for limit in (sizes[-1] - 1, 64):
-        command = [sys.executable, "-c", limited.format(limit), "collect", str(tiny_model), str(data), "-o", str(output)]
+        command = [
+            sys.executable,
+            "-c",
+            limited.format(limit),
+            "collect",
+            str(tiny_model),
+            str(data),
+            "-o",
+            str(output),
+        ]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         last = ended.stderr.strip().splitlines()[-1]
         assert ended.returncode == 3, ended.stderr

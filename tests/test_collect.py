@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,14 +32,18 @@ def plain_forward(model: Path, tokens: np.ndarray, batch_sequences: int, dtype: 
 
     hf = OPTForCausalLM.from_pretrained(model, attn_implementation="sdpa").to(getattr(torch, dtype)).eval()
     seen: list[list[np.ndarray]] = [[] for _ in hf.model.decoder.layers]
-    for number, layer in enumerate(hf.model.decoder.layers):
+    layers: Any = hf.model.decoder.layers
+    for number, layer in enumerate(layers):
         layer.activation_fn.register_forward_hook(
             lambda module, args, output, number=number: seen[number].append((output.detach() > 0).numpy())
         )
     with torch.inference_mode():
         for first in range(0, len(tokens), batch_sequences):
             hf(torch.from_numpy(tokens[first : first + batch_sequences]).long())
-    return [np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts]).reshape(*tokens.shape, -1) for parts in seen]
+    return [
+        np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts]).reshape(*tokens.shape, -1)
+        for parts in seen
+    ]
 
 
 def random_corpus(sequences: int, *, seed: int = 0, vocabulary: int = 260) -> Corpus:
@@ -207,6 +212,7 @@ def test_interrupted_and_continued_is_undisturbed(
 CHILD = """
 import sys
 from pathlib import Path
+from typing import Any
 from neurolens.collect import DataSpec, collect
 collect(sys.argv[1], DataSpec((Path(sys.argv[2]),)), sys.argv[3], batch_tokens=192, block_tokens=192)
 """
@@ -265,7 +271,7 @@ def test_nan_is_an_error_not_a_dead_layer(tiny_model: Path, tmp_path: Path) -> N
     name = next(name for name in weights if name.endswith("layers.1.fc1.weight"))
     weights[name][3, 3] = float("nan")
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(NeurolensError, match="layer 1 .*not finite in fp32"):
+    with pytest.raises(NeurolensError, match=r"layer 1 .*not finite in fp32"):
         collect(broken, random_corpus(8), tmp_path / "r.zarr", batch_tokens=BATCH)
     assert not Store.open(tmp_path / "r.zarr").progress()[1:].any()
 
@@ -298,7 +304,9 @@ def test_tokens_and_texts_agree(tiny_model: Path, tmp_path: Path, write_jsonl: C
     from neurolens.checkpoint import Checkpoint
 
     corpus = pack_documents(
-        [Document(text, "text", 0, i) for i, text in enumerate(texts)], Checkpoint(tiny_model).encoder(), positions=POSITIONS
+        [Document(text, "text", 0, i) for i, text in enumerate(texts)],
+        Checkpoint(tiny_model).encoder(),
+        positions=POSITIONS,
     )
     said: list[str] = []
     store = collect(tiny_model, DataSpec((data,)), tmp_path / "r.zarr", say=said.append)

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +86,8 @@ def float_activations(model: Path, tokens: np.ndarray, batch: int) -> np.ndarray
 
     hf = OPTForCausalLM.from_pretrained(model, attn_implementation="sdpa").float().eval()
     values: list[list[np.ndarray]] = [[] for _ in hf.model.decoder.layers]
-    for number, layer in enumerate(hf.model.decoder.layers):
+    layers: Any = hf.model.decoder.layers
+    for number, layer in enumerate(layers):
         layer.fc2.register_forward_pre_hook(lambda module, args, number=number: values[number].append(args[0].numpy()))
     with torch.inference_mode():
         for first in range(0, len(tokens), batch):

@@ -81,7 +81,7 @@ def test_intervals_of_the_order(run_path: Path) -> None:
     """Within a block every token, bigram and trigram is one interval of ranks, checked with Python strings of ids."""
     store = Store.open(run_path)
     tokens, order = store.read("tokens"), store.read("order")
-    sequences, positions = tokens.shape
+    positions = tokens.shape[1]
     for block in store.blocks:
         ranks = order[block.first_token : block.first_token + block.tokens].tolist()
         assert sorted(ranks) == list(range(block.first_token, block.first_token + block.tokens))

@@ -20,6 +20,7 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,14 +37,14 @@ SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 class Recipe:
     """What is trained and how. Every field is written into the checkpoint."""
 
-    vocab_size: int = 4096
+    vocab_size: int = 2048
     hidden_size: int = 192
-    ffn_dim: int = 1536
+    ffn_dim: int = 2048
     num_hidden_layers: int = 4
     num_attention_heads: int = 6
     positions: int = 256
     batch: int = 16
-    steps: int = 8000
+    steps: int = 6000
     lr: float = 3e-3
     warmup: int = 200
     decay: float = 0.25  # the last share of the steps, over which the rate falls to 2% of its peak
@@ -128,7 +129,6 @@ def new_model(recipe: Recipe) -> OPTForCausalLM:
             bos_token_id=EOS,
             eos_token_id=EOS,
             pad_token_id=1,
-            attn_implementation="sdpa",
         )
     )
 
@@ -185,7 +185,11 @@ def train(work: Path, recipe: Recipe, *, keep: tuple[int, ...], save_every: int,
         )
         part.rename(path)
 
-    loss_of = torch.compile(lambda ids: model(ids, labels=ids).loss) if compiled else lambda ids: model(ids, labels=ids).loss
+    def loss_of(ids: torch.Tensor) -> torch.Tensor:
+        return model(ids, labels=ids).loss
+
+    if compiled:
+        loss_of = torch.compile(loss_of)
     started, running = time.monotonic(), float("nan")
     for step in range(first, recipe.steps):
         for group in optimizer.param_groups:
@@ -196,7 +200,7 @@ def train(work: Path, recipe: Recipe, *, keep: tuple[int, ...], save_every: int,
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         done = step + 1
-        running = float(loss) if math.isnan(running) else 0.98 * running + 0.02 * float(loss)
+        running = loss.item() if math.isnan(running) else 0.98 * running + 0.02 * loss.item()
         if done % 100 == 0:
             entry = {"step": done, "loss": round(running, 4), "seconds": round(time.monotonic() - started)}
             if done % 500 == 0 or done == recipe.steps:
@@ -213,7 +217,9 @@ def train(work: Path, recipe: Recipe, *, keep: tuple[int, ...], save_every: int,
 def export(state: Path, tokenizer: Path, target: Path) -> None:
     """Write a saved state as an HF checkpoint: config, fp16 safetensors, tokenizer, and how it was made."""
     saved = torch.load(state, weights_only=True)
-    recipe = Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(saved["recipe"]).items()})
+    fields: dict[str, Any] = json.loads(saved["recipe"])
+    as_tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    recipe = Recipe(**as_tuples)
     model = new_model(recipe)
     model.load_state_dict(saved["model"])
     model.half().save_pretrained(target, safe_serialization=True)

@@ -1,0 +1,251 @@
+"""Variables and counts: what each token's category is, and how often neurons are on by category."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neurolens import NeurolensError, variables
+from neurolens.corpus import Corpus
+from neurolens.counts import Counts, SparseCounts, tabulate, tabulate_sparse
+from neurolens.variables import Variable
+
+settings.register_profile("laws", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("laws")
+
+VOCABULARY = 9
+KINDS = ["none", "token", "position", "label", "group"]
+
+
+def words_of(active: np.ndarray) -> np.ndarray:
+    """Bit t of a neuron at position t % 64 of word t // 64."""
+    starts = range(0, active.shape[1], 64)
+    rows = [[sum(1 << i for i, bit in enumerate(row[w : w + 64]) if bit) for w in starts] for row in active]
+    return np.array(rows, np.uint64).reshape(len(active), len(starts))
+
+
+def tally(active: np.ndarray, codes: list[int], categories: int) -> list[list[int]]:
+    table = [[0] * categories for _ in active]
+    for n, row in enumerate(active.tolist()):
+        for bit, code in zip(row, codes, strict=True):
+            if bit and code >= 0:
+                table[n][code] += 1
+    return table
+
+
+def corpus_of(tokens: np.ndarray, label: np.ndarray) -> Corpus:
+    return Corpus.from_tokens(tokens, label=label, label_names=["x", "y", "never"])
+
+
+def variable_of(kind: str, c: Corpus) -> Variable:
+    return variables.token(c, VOCABULARY) if kind == "token" else getattr(variables, kind)(c)
+
+
+def category_of(kind: str, c: Corpus, sequence: int, position: int) -> int:
+    token = int(c.tokens[sequence, position])
+    return {
+        "none": 0,
+        "token": -1 if token == 2 else token,
+        "position": position,
+        "label": int(c.label[sequence]),
+        "group": sequence % 20,
+    }[kind]
+
+
+CATEGORIES = {"none": 1, "token": VOCABULARY, "label": 3, "group": 20}
+
+
+@st.composite
+def corpora(draw) -> tuple[Corpus, np.ndarray, np.random.Generator]:
+    """A corpus, whether each of some neurons is active on each token, and what to draw from."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**20)))
+    sequences, positions = draw(st.integers(1, 45)), draw(st.integers(2, 12))
+    tokens = rng.integers(0, VOCABULARY, (sequences, positions))
+    tokens[:, 0], tokens[:, 1] = 2, 5
+    c = corpus_of(tokens, rng.integers(0, 2, sequences))
+    density = draw(st.sampled_from([0.0, 0.05, 0.5, 1.0]))
+    return c, rng.random((draw(st.integers(1, 6)), tokens.size)) < density, rng
+
+
+# variables
+
+
+@given(drawn=corpora(), kind=st.sampled_from(KINDS))
+def test_a_variable_is_the_category_of_every_token(drawn, kind):
+    c = drawn[0]
+    sequences, positions = c.shape
+    variable = variable_of(kind, c)
+    codes = [category_of(kind, c, s, p) for s in range(sequences) for p in range(positions)]
+    assert variable.name == kind
+    assert variable.codes.dtype == np.int32 and variable.codes.tolist() == codes
+    assert variable.categories == CATEGORIES.get(kind, positions)
+    assert variable.total.tolist() == [codes.count(code) for code in range(variable.categories)]
+
+
+def test_groups_are_as_many_as_asked_for():
+    c = corpus_of(np.array([[2, 5, 6]] * 7), np.zeros(7, int))
+    variable = variables.group(c, 3)
+    assert variable.categories == 3
+    assert variable.codes.reshape(7, 3)[:, 0].tolist() == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_the_separator_is_the_corpus_own():
+    c = Corpus.from_tokens(np.array([[0, 2, 0, 1]]), eos=0)
+    assert variables.token(c, 3).codes.tolist() == [-1, 2, -1, 1]
+
+
+@pytest.mark.parametrize("codes", [[-2, 0], [0, 3]])
+def test_codes_beyond_the_categories_are_refused(codes):
+    with pytest.raises(NeurolensError, match=r"'colour' has codes -?\d…\d, expected −1…2"):
+        Variable("colour", np.array(codes, np.int32), 3)
+    assert Variable("colour", np.array([-1, 2], np.int32), 3).total.tolist() == [0, 0, 1]
+    assert Variable("colour", np.zeros(0, np.int32), 3).total.tolist() == [0, 0, 0]
+
+
+def test_a_token_beyond_the_vocabulary_is_refused():
+    with pytest.raises(NeurolensError, match="'token' has codes"):
+        variables.token(Corpus.from_tokens(np.array([[2, 5, 9]])), 9)
+
+
+def test_codes_in_the_order_of_rows():
+    variable = Variable("v", np.array([4, -1, 2, 0], np.int32), 5).in_order(np.array([2, 3, 0, 1]))
+    assert variable.codes.tolist() == [2, 0, 4, -1] and (variable.name, variable.categories) == ("v", 5)
+    assert variable.codes.flags.c_contiguous
+
+
+# dense counts
+
+
+@given(drawn=corpora(), kind=st.sampled_from(KINDS))
+def test_tabulating_is_counting_one_by_one_in_any_order_of_rows(drawn, kind):
+    c, active, rng = drawn
+    variable = variable_of(kind, c)
+    expected = tally(active, variable.codes.tolist(), variable.categories)
+    order = rng.permutation(c.tokens.size)
+    for counts in (
+        tabulate(words_of(active), variable),
+        tabulate(words_of(active[:, order]), variable.in_order(order)),
+    ):
+        assert counts.on.tolist() == expected
+        assert counts.total.tolist() == variable.total.tolist()
+
+
+@given(drawn=corpora(), kind=st.sampled_from(KINDS), cuts=st.lists(st.integers(0, 540), max_size=3))
+def test_counts_of_the_parts_add_up_to_those_of_the_whole(drawn, kind, cuts):
+    c, active, rng = drawn
+    variable = variable_of(kind, c)
+    order = rng.permutation(c.tokens.size)  # a part is any tokens
+    parts = None
+    for first, last in pairwise(sorted({0, c.tokens.size, *(cut for cut in cuts if cut < c.tokens.size)})):
+        some = order[first:last]
+        part = tabulate(words_of(active[:, some]), variable.in_order(some))
+        parts = part if parts is None else parts + part
+    whole = tabulate(words_of(active), variable)
+    assert parts is not None
+    assert (parts.on == whole.on).all() and (parts.total == whole.total).all()
+
+
+@given(drawn=corpora(), kind=st.sampled_from(["none", "token", "position", "label"]))
+def test_the_order_of_sequences_changes_nothing(drawn, kind):
+    c, active, rng = drawn
+    order = rng.permutation(len(c.tokens))
+    moved = corpus_of(c.tokens[order], c.label[order])
+    at = np.arange(c.tokens.size).reshape(c.shape)[order].reshape(-1)
+    before = tabulate(words_of(active), variable_of(kind, c))
+    after = tabulate(words_of(active[:, at]), variable_of(kind, moved))
+    assert (before.on == after.on).all() and (before.total == after.total).all()
+
+
+def test_addition_is_of_like_with_like():
+    two = Counts(np.ones((4, 2), np.uint32), np.ones(2, int))
+    more = Counts(np.ones((4, 3), np.uint32), np.ones(3, int))
+    fewer = Counts(np.ones((3, 2), np.uint32), np.ones(2, int))
+    for other in (more, fewer):
+        with pytest.raises(NeurolensError, match=r"counts of shape \(4, 2\) and \(\d, \d\) do not add"):
+            two + other
+
+
+@pytest.mark.parametrize(
+    ("most", "dtype"),
+    [(0, np.uint16), (65535, np.uint16), (65536, np.uint32), (2**32 - 1, np.uint32), (2**32, np.uint64)],
+)
+def test_compact_counts_take_the_least_bytes_that_any_count_fits(most, dtype):
+    on = np.array([[min(most, 2**32 - 1), 0]], np.uint32)
+    compact = Counts(on, np.array([most, 1])).compact()
+    assert compact.dtype == dtype and compact.tolist() == on.tolist()
+
+
+def test_compact_counts_of_nothing():
+    assert Counts(np.zeros((3, 0), np.uint32), np.zeros(0, np.int64)).compact().shape == (3, 0)
+
+
+@pytest.mark.parametrize("count", [40_000, 3_000_000_000])
+def test_compact_counts_add_without_wrapping_around(count):
+    part = Counts(np.array([[count, 1]], np.uint32), np.array([count, 1]))
+    stored = Counts(part.compact(), part.total)
+    assert (stored + stored).on.tolist() == [[2 * count, 2]]
+    assert (stored + part).total.tolist() == [2 * count, 2]
+    assert (stored + stored + stored).on.tolist() == [[3 * count, 3]]
+
+
+def test_a_rate_is_missing_where_there_are_no_tokens():
+    rate = Counts(np.array([[1, 0, 4], [0, 0, 2]], np.uint32), np.array([2, 0, 4])).rate()
+    assert rate[:, [0, 2]].tolist() == [[0.5, 1.0], [0.0, 0.5]] and np.isnan(rate[:, 1]).all()
+
+
+# sparse counts
+
+
+@given(drawn=corpora(), kind=st.sampled_from(KINDS), entries=st.sampled_from([1, 2, 7, 40, 1 << 20]), data=st.data())
+def test_sparse_counts_are_the_dense_ones(drawn, kind, entries, data):
+    c, active, _ = drawn
+    active = active.copy()
+    active[data.draw(st.integers(0, len(active) - 1))] = False  # a silent neuron somewhere
+    variable = variable_of(kind, c)
+    if data.draw(st.booleans()):  # in the order that makes runs long, or in any other
+        order = np.argsort(variable.codes, kind="stable")
+        active, variable = active[:, order], variable.in_order(order)
+    expected = tally(active, variable.codes.tolist(), variable.categories)
+    covered = []
+    for neurons, counts in tabulate_sparse(words_of(active), variable, entries=entries):
+        stretch = list(range(neurons.start, neurons.stop))
+        covered += stretch
+        assert len(stretch) == 1 or active[neurons].sum() <= entries
+        assert counts.total.tolist() == variable.total.tolist()
+        assert counts.starts[0] == 0 and counts.starts[-1] == len(counts.category) == len(counts.on)
+        assert (counts.on > 0).all()
+        found = list(zip(counts.neuron().tolist(), counts.category.tolist(), counts.on.tolist(), strict=True))
+        assert len({(neuron, category) for neuron, category, _ in found}) == len(found)
+        assert {(stretch[neuron], category): on for neuron, category, on in found} == {
+            (neuron, category): on for neuron in stretch for category, on in enumerate(expected[neuron]) if on
+        }
+        assert counts.activations().tolist() == [sum(expected[neuron]) for neuron in stretch]
+    assert covered == list(range(len(active)))
+
+
+def test_stretches_hold_as_many_neurons_as_entries_allow():
+    active = np.zeros((7, 100), bool)
+    for neuron, on in enumerate([3, 4, 0, 50, 0, 7, 1]):
+        active[neuron, :on] = True
+    variable = Variable("v", np.zeros(100, np.int32), 1)
+    stretches = [(part.start, part.stop) for part, _ in tabulate_sparse(words_of(active), variable, entries=8)]
+    assert stretches == [(0, 3), (3, 4), (4, 7)]
+
+
+def test_sparse_counts_of_no_neurons():
+    variable = Variable("v", np.zeros(64, np.int32), 1)
+    assert list(tabulate_sparse(np.zeros((0, 1), np.uint64), variable)) == []
+
+
+@given(st.lists(st.lists(st.integers(1, 2**32 - 1), max_size=4), max_size=5))
+def test_activations_are_sums_that_do_not_wrap_around(lists):
+    starts = np.cumsum([0, *map(len, lists)])
+    on = np.array([count for counts in lists for count in counts], np.uint32)
+    counts = SparseCounts(starts, np.zeros(len(on), np.int32), on, np.array([2**40]))
+    assert counts.activations().tolist() == [sum(each) for each in lists]
+    assert Counter(counts.neuron().tolist()) == Counter({n: len(each) for n, each in enumerate(lists) if each})

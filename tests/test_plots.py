@@ -1,0 +1,443 @@
+"""Plots: what is drawn equals numbers worked out here; every figure draws, says what it lacks, saves the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from PIL import Image
+
+from neurolens import NeurolensError, UsageError, plots
+from neurolens.activity import dead_upper_bound
+from neurolens.neurons import Neurons
+from neurolens.plots import FIGURES, draw, run_names, save
+
+RULES = {
+    "max_covering": 5, "coverage": 95, "min_rate": 95, "min_occurrences": 1,
+    "support_occurrences": 5, "support_activations": 100,
+}  # fmt: skip
+HOSTILE = [
+    "$\\frac{1}{$^_x_",
+    "_underscore",
+    "a\n\x1b[31mb\u202ec\ud800</svg>&amp;",
+    "\U0001f9e0中" * 40,
+    "",
+    "W" * 300,
+    "same",
+    "same",
+]
+
+
+def table(
+    name: str = "run", *, depth: int = 4, layers: Sequence[int] | None = None, neurons: int = 60, tokens: int = 400,
+    seed: int = 0, rules: dict | None = None,
+) -> Neurons:  # fmt: skip
+    """A table as analysis would write it, of random bits; its columns are consistent with each other."""
+    rng = np.random.default_rng(seed)
+    layers = range(depth) if layers is None else layers
+    bits = rng.random((len(layers), neurons, tokens)) < rng.choice([0, 0.002, 0.3], (len(layers), neurons, 1))
+    separator = np.arange(tokens) % 50 == 0
+    bits[:, :3] &= separator
+    dead, on_text = ~bits.any(-1), (bits & ~separator).any(-1)
+    detector = on_text & (rng.random(dead.shape) < 0.3)
+    columns = {
+        "frequency": bits.mean(-1) if tokens else np.zeros(dead.shape),
+        "dead": dead,
+        "dead_but_bos": ~dead & ~on_text,
+        "first_active": np.where(dead, -1, bits.argmax(-1)) if tokens else np.full(dead.shape, -1),
+        "unigrams_95": np.where(on_text, rng.choice([1, 5, 6, 50, 51, 500, 501, 5000, 5001, 9999], dead.shape), 0),
+        "unigram_detector": detector,
+        "unigram_detector_supported": detector & (rng.random(dead.shape) < 0.5),
+    }
+    return Neurons(
+        name, layers=layers, model_layers=depth, n_tokens=tokens, rules=rules or RULES, names=list(columns),
+        read=columns.__getitem__,
+    )  # fmt: skip
+
+
+def silent(name: str = "silent", *, depth: int = 4, neurons: int = 1536, tokens: int = 1000) -> Neurons:
+    """A table of a model in which no neuron is ever active."""
+    whole = table(name, depth=depth, neurons=neurons, tokens=0)
+    return Neurons(
+        name, layers=range(depth), model_layers=depth, n_tokens=tokens, rules=RULES, names=list(whole),
+        read=whole.__getitem__,
+    )  # fmt: skip
+
+
+CASES: dict[str, Callable[[], list[Neurons]]] = {
+    "one run": lambda: [table()],
+    "three depths": lambda: [table("125m"), table("1.3b", depth=7, seed=1), table("66b", depth=64, neurons=8)],
+    "a subset of layers": lambda: [table(layers=[0, 3], depth=12)],
+    "one layer, one model of one layer": lambda: [table(layers=[2], depth=12), table(depth=1)],
+    "no layer of the first half": lambda: [table(layers=[9, 10, 11], depth=12)],
+    "no layer at all": lambda: [table(layers=[])],
+    "no neuron": lambda: [table(neurons=0)],
+    "no token": lambda: [table(tokens=0)],
+    "silent": lambda: [silent()],
+    "hostile names": lambda: [table(name, seed=i) for i, name in enumerate(HOSTILE)],
+}  # fmt: skip
+
+
+@cache
+def drawn(figure: str, case: str) -> Figure:
+    return draw(figure, CASES[case]())
+
+
+def words(figure: Figure) -> str:
+    """Everything a figure says, lines joined: wrapping changes nothing."""
+    return " ".join(" ".join(text.get_text().split()) for text in texts(figure))
+
+
+def texts(figure: Figure) -> list[Text]:
+    """Texts that are drawn: not the labels of ticks outside the axes, which matplotlib keeps at hand."""
+    kept = set()
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in axis.get_major_ticks() + axis.get_minor_ticks():
+                if not low <= tick.get_loc() <= high:
+                    kept |= {tick.label1, tick.label2}
+    return [text for text in set(figure.findobj(Text)) - kept if text.get_visible() and text.get_text()]  # type: ignore
+
+
+def points(line: Line2D) -> tuple[list[float], list[float]]:
+    return np.asarray(line.get_xdata(), float).tolist(), np.asarray(line.get_ydata(), float).tolist()
+
+
+def heights(ax: Axes) -> dict[int, list[float]]:
+    """Of each layer's stacked bar, the shares from the bottom up; they stand on each other."""
+    bars: dict[int, list[float]] = {}
+    for patch in ax.patches:
+        layer = round(patch.get_x() + patch.get_width() / 2)  # type: ignore[attr-defined]
+        below = bars.setdefault(layer, [])
+        assert patch.get_y() == pytest.approx(sum(below))  # type: ignore[attr-defined]
+        below.append(patch.get_height())  # type: ignore[attr-defined]
+    return bars
+
+
+# What is drawn
+
+
+def test_dead_is_percent_of_the_layer_and_its_companion_includes_those_on_separators_only():
+    runs = CASES["three depths"]()
+    lines = drawn("dead", "three depths").axes[0].get_lines()
+    assert len(lines) == 6
+    for run, solid, dashed in zip(runs, lines[:3], lines[3:], strict=True):
+        x = [layer / (run.model_layers - 1) for layer in run.layers]
+        dead = [100 * sum(row) / len(row) for row in run["dead"].tolist()]
+        only = [100 * sum(row) / len(row) for row in run["dead_but_bos"].tolist()]
+        np.testing.assert_allclose(points(solid), (x, dead))
+        np.testing.assert_allclose(points(dashed), (x, np.add(dead, only)))
+        assert any(only) and solid.get_linestyle() == "-" and dashed.get_linestyle() == "--"
+        assert solid.get_color() == dashed.get_color() and solid.get_marker() == dashed.get_marker()
+
+
+def test_frequency_is_the_mean_of_those_not_dead_and_has_no_point_where_all_are():
+    run = table()
+    columns = {"frequency": run["frequency"].copy(), "dead": run["dead"].copy()}
+    columns["frequency"][2], columns["dead"][2] = 0, True
+    line = draw("frequency", [Neurons(
+        "r", layers=range(4), model_layers=4, n_tokens=400, rules=RULES, names=list(columns), read=columns.__getitem__
+    )]).axes[0].get_lines()[0]  # fmt: skip
+    for layer, y in enumerate(points(line)[1]):
+        alive = [f for f, dead in zip(columns["frequency"][layer], columns["dead"][layer], strict=True) if not dead]
+        assert y == pytest.approx(100 * sum(alive) / len(alive)) if alive else np.isnan(y)
+    assert points(line)[0] == [0, 1, 2, 3]
+
+
+def test_covering_bins_the_first_half_by_edges_that_belong_below():
+    runs = CASES["three depths"]()
+    axes = drawn("covering", "three depths").axes
+    for run, ax in zip(runs, axes, strict=True):
+        half = [layer for layer in range(run.model_layers) if 2 * layer < run.model_layers]
+        assert len(half) == (run.model_layers + 1) // 2
+        bars = heights(ax)
+        assert sorted(bars) == half
+        for layer in half:
+            number = [n for n in run["unigrams_95"][layer].tolist() if n > 0]
+            bins = [(1, 5), (6, 50), (51, 500), (501, 5000), (5001, 10**9)]
+            shares = [100 * sum(low <= n <= high for n in number) / len(number) for low, high in bins]
+            np.testing.assert_allclose(bars[layer], shares)
+            assert sum(shares) == pytest.approx(100)
+
+
+def test_covering_says_how_many_neurons_are_shown_and_left_out():
+    run, half = table(), slice(0, 2)
+    said = words(drawn("covering", "one run"))
+    shown, dead, only = ((run["unigrams_95"] > 0)[half].sum(), run["dead"][half].sum(), run["dead_but_bos"][half].sum())
+    assert f"{shown} shown; left out {dead} dead, {only} on </s> only" in said
+    assert shown + dead + only == 2 * 60 and only > 0
+    above = [text.get_text() for text in drawn("covering", "one run").axes[0].texts]
+    assert above == [str(n) for n in (run["unigrams_95"] > 0)[half].sum(1)]
+
+
+def test_covering_takes_other_edges():
+    figure = plots.covering([table()], edges=(10, 100))
+    number = table()["unigrams_95"][0]
+    number = number[number > 0]
+    shares = [np.mean(number <= 10), np.mean((number > 10) & (number <= 100)), np.mean(number > 100)]
+    assert heights(figure.axes[0])[0] == pytest.approx([100 * share for share in shares])
+    assert "11–100" in words(figure) and "over 100" in words(figure)
+
+
+def test_detectors_counts_all_and_supported():
+    run = table()
+    figure = drawn("detectors", "one run")
+    solid, dashed = figure.axes[0].get_lines()
+    assert points(solid)[1] == [sum(row) for row in run["unigram_detector"].tolist()]
+    assert points(dashed)[1] == [sum(row) for row in run["unigram_detector_supported"].tolist()]
+    found, supported = run["unigram_detector"].sum(), run["unigram_detector_supported"].sum()
+    assert f"{found} token detectors, {supported} well supported" in words(figure)
+
+
+def test_saturation_counts_neurons_seen_by_each_number_of_tokens():
+    run = table()
+    figure = drawn("saturation", "one run")
+    lines = figure.axes[0].get_lines()
+    assert [line.get_label() for line in lines] == [f"layer {layer}" for layer in run.layers]
+    for layer, line in enumerate(lines):
+        first = run["first_active"][layer]
+        for tokens, y in zip(*points(line), strict=True):
+            assert y == pytest.approx(100 * sum(0 <= f < tokens for f in first) / len(first))
+        assert points(line)[0][-1] == run.n_tokens
+        assert points(line)[1][-1] == pytest.approx(100 - 100 * run["dead"][layer].mean())
+    late = sum(f >= 200 for f in run["first_active"].ravel())
+    assert f"{late} first active in the second half of the tokens" in words(figure) and late > 0
+
+
+def test_saturation_spreads_its_lines_over_many_layers():
+    lines = drawn("saturation", "three depths").axes[2].get_lines()
+    assert [line.get_label() for line in lines] == [f"layer {n}" for n in (0, 9, 18, 27, 36, 45, 54, 63)]
+
+
+# Axes and captions
+
+
+def test_layers_are_the_axis_for_runs_of_one_depth_and_relative_depth_otherwise():
+    same = draw("dead", [table("a"), table("b", layers=[0, 3], seed=1)]).axes[0]
+    assert same.get_xlabel().startswith("layer") and same.get_xlim() == (-0.5, 3.5)
+    assert points(same.get_lines()[1])[0] == [0, 3]
+    assert "number of layers − 1" in drawn("dead", "three depths").axes[0].get_xlabel()
+
+
+def test_captions_state_model_tokens_layers_and_thresholds():
+    said = words(drawn("dead", "a subset of layers"))
+    assert "run: 2 of 12 layers (0, 3) × 60 neurons, 400 tokens" in said
+    assert f"frequency ≤ {dead_upper_bound(400):.1e}" in said and "95% confidence" in said
+    assert f"{dead_upper_bound(400, confidence=0.5):.1e}" in words(plots.dead([table()], confidence=0.5))
+    said = words(drawn("detectors", "one run"))
+    assert all(part in said for part in ("at most 5 distinct", "95% of the time", "at least 1×", "5×", "at least 100×"))
+    assert "account for 95% of its activations" in words(drawn("covering", "one run"))
+    said = words(draw("covering", [table(rules={**RULES, "coverage": 90})]))
+    assert "account for 90% of its activations" in said
+
+
+def test_rules_that_differ_are_told_by_run():
+    said = words(draw("detectors", [table("a"), table("b", rules={**RULES, "max_covering": 7})]))
+    a, b = said.split("• a:")[1].split("• b:")
+    assert "at most 5 distinct" in a and "at most 7 distinct" in b
+
+
+@pytest.mark.parametrize(
+    ("figure", "case", "sentence"),
+    [
+        ("dead", "no token", None),
+        ("frequency", "silent", "none of 6,144 neurons is ever active"),
+        ("covering", "silent", "none of 3,072 neurons is active on text"),
+        ("covering", "no layer of the first half", "no layer of the first half of the network was recorded"),
+        ("detectors", "silent", "no token detectors among 6,144 neurons"),
+        ("saturation", "silent", "none of 6,144 neurons is ever active"),
+        ("saturation", "no token", "none of 240 neurons is ever active"),
+        ("saturation", "one run", None),
+    ],
+)
+def test_a_figure_with_nothing_to_show_says_so_in_its_axes(figure: str, case: str, sentence: str | None):
+    (ax,) = drawn(figure, case).axes
+    said = " ".join(" ".join(text.get_text().split()) for text in ax.texts)
+    assert sentence in said if sentence else "none of" not in said and "no " not in said
+    assert ax.axison and ax.get_xlabel() and ax.get_ylabel()
+
+
+def test_no_dead_neurons_is_said():
+    run = table()
+    zero = np.zeros((4, 60), bool)
+    alive = Neurons(
+        "r", layers=range(4), model_layers=4, n_tokens=9, rules=RULES, names=list(run), read=lambda name: zero
+    )
+    assert "no dead neurons among 240 neurons" in words(draw("dead", [alive]))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("figure", FIGURES)
+def test_everything_fits_and_legends_cover_no_data(figure: str, case: str):
+    drawing = drawn(figure, case)
+    whole = drawing.bbox
+    assert drawing.axes
+    for text in texts(drawing):
+        box = text.get_window_extent()
+        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= whole.x1 + 1 and box.y1 <= whole.y1 + 1, text
+        assert float(text.get_fontsize()) >= 8 and not text.get_parse_math()
+        assert text.get_text().replace("\n", "").isprintable()
+    for legend in drawing.findobj(Legend):
+        for ax in drawing.axes:
+            assert not legend.get_window_extent().overlaps(ax.get_window_extent().padded(-1))  # type: ignore[attr-defined]
+    head, _, foot = drawing.subfigs
+    caption = foot.texts[0].get_window_extent()
+    for ax in drawing.axes:
+        box = ax.get_tightbbox()
+        assert box is not None and box.y0 >= caption.y1 and box.y1 <= head.texts[0].get_window_extent().y0 + 1
+
+
+def test_one_layer_shows_a_marker():
+    for figure in ("dead", "frequency", "detectors"):
+        for line in drawn(figure, "one layer, one model of one layer").axes[0].get_lines():
+            assert line.get_marker() not in ("", "None") and len(points(line)[0]) == 1
+
+
+def test_runs_are_told_apart_without_colour():
+    linear = [
+        [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(x)] for x in plots.COLOURS[:5]
+    ]
+    lightness = sorted(116 * max(0.008856, np.dot([0.2126, 0.7152, 0.0722], c)) ** (1 / 3) - 16 for c in linear)
+    assert min(np.diff(lightness)) >= 11 and lightness[-1] < 75  # and none vanishes on white
+    lines = drawn("dead", "hostile names").axes[0].get_lines()[: len(HOSTILE)]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(HOSTILE)
+
+
+# Names
+
+
+def test_hostile_names_are_shown_escaped_and_apart():
+    names = run_names([table(name, depth=1, neurons=1) for name in HOSTILE])
+    assert names[0] == HOSTILE[0] and names[1] == "_underscore" and names[4] == "(no name)"
+    assert names[2] == r"a\n\x1b[31mb\u202ec\ud800</svg>&amp;" or "…" in names[2]
+    assert names[6:] == ["same", "same (2)"] and "…" in names[5]
+    legend = drawn("dead", "hostile names").findobj(Legend)[-1]
+    assert [text.get_text() for text in legend.get_texts()] == names  # type: ignore[attr-defined]
+
+
+def test_a_name_that_looks_numbered_stays_apart():
+    names = run_names([table(name, depth=1, neurons=1) for name in ("a", "a (3)", "a", "a", "a (2)")])
+    assert len(set(names)) == 5 and names[:3] == ["a", "a (3)", "a (2)"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text(st.characters(), max_size=80), min_size=1, max_size=3))
+def test_any_name_is_printable_short_and_unique(given_names: list[str]):
+    names = run_names([table(name, depth=1, neurons=1, tokens=1) for name in given_names])
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert name.strip() and name.isprintable() and len(name) < 100
+        assert all(ord(c) in plots._glyphs() for c in name)
+
+
+# Files
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_saved_twice_is_the_same_bytes_whatever_the_settings(figure: str, tmp_path: Path):
+    runs = [table("a $x$"), table("b", seed=1)]
+    first = save(draw(figure, runs), tmp_path / "one", figure)
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.hashsalt": "other", "savefig.dpi": 20}):
+        before = dict(matplotlib.rcParams)
+        drawing = draw(figure, runs)
+        save(drawing, tmp_path / "two", figure)
+        second = save(drawing, tmp_path / "two", figure)  # a figure survives being saved
+        assert dict(matplotlib.rcParams) == before
+    assert [path.name for path in first] == [f"{figure}.png", f"{figure}.svg"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == [f"{figure}.png", f"{figure}.svg"]
+    with Image.open(first[0]) as image:
+        image.load()
+        assert image.format == "PNG" and image.width == round(plots.WIDTH * plots.DPI) and "Software" not in image.info
+        grey = np.asarray(image.convert("L"))
+        assert grey.min() < 60 and grey.max() == 255
+    root = ElementTree.fromstring(first[1].read_text(encoding="utf-8"))
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "date>" not in first[1].read_text(encoding="utf-8")
+
+
+def test_hostile_names_make_valid_files(tmp_path: Path):
+    png, svg = save(drawn("dead", "hostile names"), tmp_path / "new" / "folder", "dead")
+    with Image.open(png) as image:
+        image.load()
+    ElementTree.fromstring(svg.read_text(encoding="utf-8"))
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "dead.png").write_bytes(b"old")
+
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        save(drawn("dead", "one run"), tmp_path, "dead", formats=["png"])
+    assert [path.name for path in tmp_path.iterdir()] == ["dead.png"]
+    assert (tmp_path / "dead.png").read_bytes() == b"old"
+
+
+def test_only_the_formats_asked_for(tmp_path: Path):
+    assert [path.name for path in save(drawn("dead", "one run"), tmp_path, "x", formats=("svg",))] == ["x.svg"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.svg"]
+
+
+# Requests that cannot be meant
+
+
+def test_registry_names_the_paper_figures():
+    assert {name: spec.paper for name, spec in FIGURES.items()} == {
+        "dead": "1a", "frequency": "1b", "covering": "2", "detectors": "3a", "saturation": "ours",
+    }  # fmt: skip
+    assert all(spec.title and spec.function.__name__ == name for name, spec in FIGURES.items())
+
+
+def test_what_cannot_be_drawn_or_saved_is_refused_with_what_can(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"no figure fig\\n1; expected one of dead, frequency, covering"):
+        draw("fig\n1", [table()])
+    with pytest.raises(UsageError, match="at least one analysed run"):
+        draw("dead", [])
+    with pytest.raises(UsageError, match="no format pdf; expected png or svg"):
+        save(drawn("dead", "one run"), tmp_path, "dead", formats=["png", "pdf"])
+    for name in ("", "..", "../dead", "a/b"):
+        with pytest.raises(UsageError, match="no file name"):
+            save(drawn("dead", "one run"), tmp_path / "new", name)
+    assert not list(tmp_path.iterdir())
+    old = Neurons(
+        "old", layers=[0], model_layers=1, n_tokens=1, rules={}, names=["dead"], read=lambda name: np.ones((1, 1))
+    )
+    with pytest.raises(NeurolensError, match="old has no column dead_but_bos"):
+        draw("dead", [old])
+
+
+def test_pyplot_is_not_imported_and_no_backend_chosen(tmp_path: Path):
+    script = """
+import sys, numpy as np, matplotlib
+from neurolens.neurons import Neurons
+from neurolens.plots import draw, save
+columns = {"dead": np.zeros((2, 5), bool), "dead_but_bos": np.ones((2, 5), bool)}
+run = Neurons("r", layers=[0, 1], model_layers=2, n_tokens=9, rules={}, names=list(columns), read=columns.__getitem__)
+backend = dict.__getitem__(matplotlib.rcParams, "backend")
+save(draw("dead", [run]), sys.argv[1], "dead")
+assert dict.__getitem__(matplotlib.rcParams, "backend") is backend
+heavy = {"matplotlib.pyplot", "torch", "zarr", "numba"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", script, str(tmp_path)], check=True)
