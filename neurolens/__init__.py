@@ -4,7 +4,8 @@
     run = nl.open("opt-125m.zarr")
     run.neurons.to_pandas()
 
-Names below are resolved on first use (PEP 562), so that `import neurolens` loads neither torch nor numpy.
+Names below are resolved on first use (PEP 562), so that `import neurolens` loads neither torch nor numpy. No name is
+that of a module: importing `neurolens.collect` would replace it.
 """
 
 from __future__ import annotations
@@ -17,14 +18,12 @@ __version__ = "0.1.0"
 _HOME = {
     "open": "neurolens.run",
     "Run": "neurolens.run",
-    "collect": "neurolens.collect",
-    "analyze": "neurolens.analyze",
     "Corpus": "neurolens.corpus",
     "Counts": "neurolens.counts",
     "Variable": "neurolens.variables",
     "Decoder": "neurolens.decoder",
 }
-_RENAMED = {"open": "open_run", "analyze": "analyze_run"}
+_RENAMED = {"open": "open_run"}
 
 __all__ = [
     "Corpus",
@@ -36,8 +35,6 @@ __all__ = [
     "UsageError",
     "Variable",
     "__version__",
-    "analyze",
-    "collect",
     "open",
 ]
 
@@ -71,8 +68,6 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from neurolens.analyze import analyze_run as analyze
-    from neurolens.collect import collect
     from neurolens.corpus import Corpus
     from neurolens.counts import Counts
     from neurolens.decoder import Decoder

@@ -226,7 +226,6 @@ class _Committer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._order = store.read("order").astype(np.int64)
         self._queue: queue.Queue[tuple[Block, int, np.ndarray] | None] = queue.Queue(maxsize=1)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="commit", daemon=True)
@@ -254,8 +253,9 @@ class _Committer:
             try:
                 block, layer, rows = item
                 started = time.monotonic()
-                inside = self._order[block.first_token : block.first_token + block.tokens] - block.first_token
-                self._store.commit(block, layer, transpose(rows, inside)[: self._store.neurons])
+                order = self._store.read("order", slice(block.first_token, block.first_token + block.tokens))
+                rows = transpose(rows, order - block.first_token)
+                self._store.commit(block, layer, rows[: self._store.neurons])
                 self._store.log(event="commit", block=block.index, layer=layer, seconds=time.monotonic() - started)
             except BaseException as error:
                 self._error = error

@@ -119,8 +119,3 @@ def wilson_lower_bound(on: np.ndarray, total: np.ndarray, *, z: float = WILSON_Z
     centre = rate + z * z / (2 * n)
     spread = z * np.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     return np.where(total > 0, np.maximum(0.0, (centre - spread) / (1 + z * z / n)), 0.0)
-
-
-def tokens_with_detector(token: np.ndarray, kept: np.ndarray) -> int:
-    """Distinct tokens among the triggers in `kept` (bool): those that have a detector (paper, Fig. 3b)."""
-    return len(np.unique(token[kept]))

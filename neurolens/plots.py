@@ -22,7 +22,7 @@ import matplotlib
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -130,8 +130,8 @@ def dead(runs: Sequence[Neurons], *, confidence: float = activity.CONFIDENCE) ->
         "dead: never active": [_percent(run["dead"]) for run in runs],
         "dead, or active on </s> only": [_percent(which) for which in silent],
     }
-    with _sheet("dead", caption, runs, fact) as (figure, body):
-        _by_layer(body, runs, kinds, "neurons (% of the layer)", "no dead neurons among {} neurons")
+    with _sheet("dead", caption, runs, fact) as figure:
+        _by_layer(figure, runs, kinds, "neurons (% of the layer)", "no dead neurons among {} neurons")
     return figure
 
 
@@ -142,9 +142,9 @@ def frequency(runs: Sequence[Neurons]) -> Figure:
         " neurons of a layer that are active at least once; a layer without any has no point."
     )
     means = [100 * activity.mean_frequency_of_alive(run["frequency"], run["dead"]) for run in runs]
-    with _sheet("frequency", caption, runs, lambda run: f"{(~run['dead']).sum():,} not dead") as (figure, body):
+    with _sheet("frequency", caption, runs, lambda run: f"{(~run['dead']).sum():,} not dead") as figure:
         ylabel = "mean activation frequency of\nneurons not dead (% of tokens)"
-        _by_layer(body, runs, {"": means}, ylabel, "none of {} neurons is ever active: no frequency to show")
+        _by_layer(figure, runs, {"": means}, ylabel, "none of {} neurons is ever active:\nno frequency to show")
     return figure
 
 
@@ -186,8 +186,8 @@ def covering(
             np.repeat(["white", "#333333"], [-(-len(names) // 2), len(names) // 2]), strict=True,
         )
     ]  # fmt: skip
-    with _sheet("covering", caption, runs, fact, rows=-(-len(runs) // columns)) as (figure, body):
-        panels = _panels(body, runs, columns, "neurons shown (%)", title_pad=14)
+    with _sheet("covering", caption, runs, fact, rows=-(-len(runs) // columns)) as figure:
+        panels = _panels(figure, runs, columns, "neurons shown (%)", title_pad=14)
         for ax, run, depth in zip(panels, runs, depths, strict=True):
             layers, number = run.layers[run.layers < run.model_layers / 2], first_half(run, "unigrams_95")
             shown, bottom = (number > 0).sum(1), np.zeros(len(number))
@@ -204,8 +204,8 @@ def covering(
                 _words(ax, "no layer of the first half of the network was recorded", 1 / columns)
             elif not shown.any():
                 _words(ax, f"none of {number.size:,} neurons is active on text", 1 / columns)
-        body.legend(
-            [Patch(**look) for look in looks], names, loc="outside upper left", ncols=len(names), handleheight=1.2,
+        _legend(
+            figure, [Patch(**look) for look in looks], names, "top", ncols=len(names), handleheight=1.2,
             title="covering number (distinct tokens), from the bottom up", alignment="left", columnspacing=1.4,
         )  # fmt: skip
     return figure
@@ -235,8 +235,8 @@ def detectors(runs: Sequence[Neurons]) -> Figure:
         "all token detectors": [run["unigram_detector"].sum(1) for run in runs],
         "well supported": [run["unigram_detector_supported"].sum(1) for run in runs],
     }
-    with _sheet("detectors", caption, runs, fact) as (figure, body):
-        ax = _by_layer(body, runs, kinds, "token detectors (neurons)", "no token detectors among {} neurons")
+    with _sheet("detectors", caption, runs, fact) as figure:
+        ax = _by_layer(figure, runs, kinds, "token detectors (neurons)", "no token detectors among {} neurons")
         ax.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     return figure
 
@@ -256,19 +256,18 @@ def saturation(runs: Sequence[Neurons], *, columns: int = 2, most_layers: int = 
         "A line that still rises at its right end says that more text would find more neurons alive; a flat one, that"
         " the neurons missing to 100% are dead for such text."
     )
-    with _sheet("saturation", caption, runs, fact, rows=-(-len(runs) // columns)) as (figure, body):
-        panels = _panels(body, runs, columns, "active at least once\n(% of the layer's neurons)")
+    with _sheet("saturation", caption, runs, fact, rows=-(-len(runs) // columns)) as figure:
+        panels = _panels(figure, runs, columns, "active at least once\n(% of the layer's neurons)")
         for ax, run in zip(panels, runs, strict=True):
             count = len(run.layers)
             chosen = np.unique(np.linspace(0, count - 1, min(count, most_layers)).round().astype(int))
             tokens, seen = activity.saturation(run["first_active"][chosen], run.n_tokens, points=points)
             share = 100 * seen / max(1, run.shape[1])
-            for i, (layer, y, shade) in enumerate(
-                zip(run.layers[chosen], share, _shades(len(chosen), last=0.8), strict=True)
-            ):
+            shades = _shades(len(chosen), last=0.8)
+            for i, y in enumerate(share if run.n_tokens > 0 else ()):
                 ax.plot(
-                    tokens, y, color=shade, marker=MARKERS[i % len(MARKERS)], markevery=(i % 8, 8),
-                    label=f"layer {layer}", clip_on=False, **{**SOLID, "markersize": 4.5},
+                    tokens, y, color=shades[i], marker=MARKERS[i % len(MARKERS)], markevery=(i % 8, 8),
+                    label=f"layer {run.layers[chosen[i]]}", clip_on=False, **{**SOLID, "markersize": 4.5},
                 )  # fmt: skip
             ax.set(xscale="log", xlim=(1, max(10, run.n_tokens)), ylim=(0, 103), xlabel="tokens seen")
             ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # the default writes mathtext
@@ -345,23 +344,22 @@ def _style() -> Iterator[None]:
 @contextmanager
 def _sheet(
     name: str, caption: str, runs: Sequence[Neurons], fact: Callable[[Neurons], str], *, rows: int = 1
-) -> Iterator[tuple[Figure, SubFigure]]:
+) -> Iterator[Figure]:
     """A figure with a title, a body that the `with` block fills, and a caption: an explanation, then a line a run."""
     spec = FIGURES[name]
     source = "" if spec.paper == "ours" else f" After Fig. {spec.paper} of Voita et al. 2023 (arXiv 2309.04827)."
     told = [f"• {name}: {_scope(run)}; {fact(run)}." for name, run in zip(run_names(runs), runs, strict=True)]
     lines = _wrapped("\n".join([f"{ACTIVE}{caption}{source}", *told]), WIDTH - 2 * MARGIN, SMALL)
     head, foot = 0.34, (1.35 * len(lines) + 1.5) * SMALL / 72
-    height = max(3.1 * rows + 0.3, 0.19 * len(runs) + 1)  # a long legend needs its room
-    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.05)
+    height = max(3.1 * rows + 0.3, 0.2 * len(runs) + 1)  # a long legend needs its room
+    total = head + height + foot
+    layout = ConstrainedLayoutEngine(rect=(0, foot / total, 1, height / total), w_pad=0.08, h_pad=0.05)
     with _style():
-        figure = Figure(figsize=(WIDTH, head + height + foot), dpi=DPI, layout=layout)
-        [[top], [body], [bottom]] = figure.subfigures(3, 1, squeeze=False, height_ratios=[head, height, foot], hspace=0)
-        top.text(MARGIN / WIDTH, 0.4, spec.title, va="center", fontsize=12, fontweight="bold")
-        bottom.text(
-            MARGIN / WIDTH, 1 - 0.7 * SMALL / 72 / foot, "\n".join(lines), va="top", fontsize=SMALL, linespacing=1.35
-        )
-        yield figure, body
+        figure = Figure(figsize=(WIDTH, total), dpi=DPI, layout=layout)
+        figure.text(MARGIN / WIDTH, 1 - 0.6 * head / total, spec.title, va="center", fontsize=12, fontweight="bold")
+        top = (foot - 0.7 * SMALL / 72) / total
+        figure.text(MARGIN / WIDTH, top, "\n".join(lines), va="top", fontsize=SMALL, linespacing=1.35)
+        yield figure
         figure.draw_without_rendering()  # settles the layout once, so that every saving has the same
         figure.set_layout_engine("none")
         for ax in figure.axes:  # the solver's last digits depend on memory addresses, and SVG ids on these digits
@@ -369,10 +367,10 @@ def _sheet(
 
 
 def _by_layer(
-    body: SubFigure, runs: Sequence[Neurons], kinds: dict[str, list[np.ndarray]], ylabel: str, nothing: str
+    figure: Figure, runs: Sequence[Neurons], kinds: dict[str, list[np.ndarray]], ylabel: str, nothing: str
 ) -> Axes:
     """Lines over the layers: of each kind a `(layer,)` array a run; the first kind solid, the second its companion."""
-    ax, names = body.subplots(), run_names(runs)
+    ax, names = figure.add_subplot(), run_names(runs)
     depths = {run.model_layers for run in runs}
     for values, look in zip(kinds.values(), (SOLID, COMPANION), strict=False):
         for i, (run, y) in enumerate(zip(runs, values, strict=True)):
@@ -390,25 +388,40 @@ def _by_layer(
         _words(ax, nothing.format(f"{sum(int(np.prod(run.shape)) for run in runs):,}"), 0.6)
     if len(kinds) > 1:
         looks = [Line2D([], [], color="#555555", marker="o", **look) for look in (SOLID, COMPANION)]
-        body.legend(looks, list(kinds), loc="outside upper left", ncols=2, handlelength=3)
+        _legend(figure, looks, list(kinds), "top", ncols=2, handlelength=3)
     if len(runs) == 1:
         ax.set_title(names[0], loc="left", fontsize=10)
     else:
-        legend = body.legend(ax.get_lines()[: len(runs)], ["run"] * len(runs), loc="outside right upper")
-        for text, name in zip(legend.get_texts(), names, strict=True):
-            text.set_text(name)  # only now: a legend drops labels that begin with an underscore
+        _legend(figure, ax.get_lines()[: len(runs)], names, "right")
     return ax
 
 
-def _panels(body: SubFigure, runs: Sequence[Neurons], columns: int, ylabel: str, *, title_pad: float = 6) -> list[Axes]:
+def _panels(figure: Figure, runs: Sequence[Neurons], columns: int, ylabel: str, *, title_pad: float = 6) -> list[Axes]:
     """One axes a run, row by row, named after it."""
-    grid, panels = body.add_gridspec(-(-len(runs) // columns), columns), []
+    grid, panels = figure.add_gridspec(-(-len(runs) // columns), columns), []
     for i, name in enumerate(run_names(runs, width=min(2.5, WIDTH / columns - 0.7))):
-        panels.append(body.add_subplot(grid[divmod(i, columns)]))
+        panels.append(figure.add_subplot(grid[divmod(i, columns)]))
         panels[-1].set_title(name, loc="left", fontsize=10 if columns == 1 else 9, pad=title_pad)
         if i % columns == 0:
             panels[-1].set_ylabel(ylabel)
     return panels
+
+
+def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], where: str, **options: Any) -> None:
+    """A legend at the "top" or the "right" of what is left for the axes; it takes its room from them."""
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    x, y, width, height = engine.get()["rect"]
+    loc: Any = {"top": "upper left", "right": "upper right"}[where]
+    legend = figure.legend(handles, ["?"] * len(names), loc=loc, bbox_to_anchor=(x, y, width, height), **options)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name)  # only now: a legend drops labels that begin with an underscore
+    box = legend.get_window_extent().transformed(figure.transFigure.inverted())
+    if where == "top":
+        height -= box.height + MARGIN / figure.get_figheight()
+    else:
+        width -= box.width + MARGIN / WIDTH
+    engine.set(rect=(x, y, width, height))
 
 
 def _words(ax: Axes, text: str, share: float) -> None:

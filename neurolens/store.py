@@ -29,6 +29,8 @@ from neurolens.corpus import Block, Corpus, blocks, context_order
 
 SCHEMA = 1
 CHUNK_BYTES = 1 << 21  # of the bitmaps: ≥ 1 MB, and small enough that one neuron is read quickly
+# attributes a reader cannot do without
+REQUIRED = {"model", "layers", "neurons", "block_sequences", "label_names", "eos"}
 PARTIAL = "*.partial"  # what zarr leaves behind when it is killed during a write
 
 
@@ -111,10 +113,10 @@ class Store:
             schema = group.attrs.get("schema")
         except Exception as error:
             raise NeurolensError(f"{path} is not a neurolens run (no readable zarr group); give a RUN.zarr") from error
-        if not isinstance(schema, int) or "layers" not in group.attrs:
-            raise NeurolensError(f"{path} is a zarr group but not a neurolens run; give a RUN.zarr")
-        if schema > SCHEMA:
+        if isinstance(schema, int) and schema > SCHEMA:
             raise NeurolensError(f"{path} has schema {schema}, this neurolens reads up to {SCHEMA}; update neurolens")
+        if schema != SCHEMA or not REQUIRED.issubset(group.attrs):
+            raise NeurolensError(f"{path} is a zarr group but not a neurolens run; give a RUN.zarr")
         return cls(path, group)
 
     # -- what is in it -----------------------------------------------------------------------------------------
@@ -170,10 +172,10 @@ class Store:
                 "give the same 'neurolens collect' command again to continue"
             )
 
-    def read(self, name: str) -> np.ndarray:
-        """A whole array by its path in the store. Raises NeurolensError naming the array if it cannot be read."""
+    def read(self, name: str, part: Any = ...) -> np.ndarray:
+        """An array by its path in the store, or a part of it. Raises NeurolensError naming it if it cannot be read."""
         try:
-            return np.asarray(self._group[name][...])  # type: ignore[index]
+            return np.asarray(self._group[name][part])  # type: ignore[index]
         except KeyError as error:
             raise NeurolensError(f"{self.path} has no {name}; run 'neurolens analyze {self.path}'") from error
         except Exception as error:
@@ -199,8 +201,15 @@ class Store:
 
     def rows(self, layer: int, neurons: slice) -> np.ndarray:
         """Bits of some neurons over all blocks, in context order: uint64 `(neurons, ceil(tokens / 64))`."""
+        name = f"layers/{layer:02d}/active"
         try:
-            data = self._group[f"layers/{layer:02d}/active"][neurons]  # type: ignore[index]
+            array: Any = self._group[name]
+            chunk = array.chunks[0]
+            for part in range(neurons.start // chunk, -(-neurons.stop // chunk)):
+                for block in self.blocks:  # zarr reads a missing chunk as zeros: neurons would look dead
+                    if not (self.path / name / "c" / str(part) / str(block.index)).is_file():
+                        raise FileNotFoundError(f"chunk {part}/{block.index} is missing")
+            data = array[neurons]
         except Exception as error:
             raise NeurolensError(
                 f"{self.path}: bits of layer {layer} are damaged ({_first_line(error)}); collect the run anew"
@@ -304,7 +313,7 @@ def log_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold the run at `path` (which need not exist yet) for writing. The lock ends with the process, in whatever way."""
+    """Hold the run at `path` (which need not exist yet) for writing; the lock ends with the process in any case."""
     try:
         handle = log_path(path).open("a", encoding="utf-8")
     except OSError as error:

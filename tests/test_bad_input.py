@@ -298,6 +298,8 @@ def test_runs_that_cannot_be_used(says: Says, tiny_model: Path, data: Path, outp
     content[len(content) // 2] ^= 1
     chunk.write_bytes(content)
     assert "layer 1 are damaged" in says(1, "analyze", output)
+    chunk.unlink()
+    assert "chunk 0/0 is missing" in says(1, "analyze", output)
     assert "not analysed" in says(1, "plot", output, "-o", output.parent / "figures")
     attributes = output / "zarr.json"
     attributes.write_text(attributes.read_text().replace('"schema": 1', '"schema": 99'))

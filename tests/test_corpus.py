@@ -35,6 +35,7 @@ class Encoder:
         self.seen: list[str] = []
 
     def __call__(self, texts: list[str]) -> Iterable[Sequence[int]]:
+        assert texts
         self.seen += texts
         return [ids_of(text) for text in texts]
 
@@ -191,10 +192,16 @@ def test_everything_read_is_accounted_for(records, positions, wanted, characters
     assert set(c.notes) == set(c.label_names)
 
 
-@given(records=records, positions=st.integers(2, 6), wanted=st.integers(3, 40), characters=st.integers(1, 60))
-def test_not_reading_what_is_not_needed_changes_nothing(records, positions, wanted, characters):
+@given(
+    records=records,
+    positions=st.integers(2, 6),
+    wanted=st.integers(3, 40),
+    characters=st.integers(1, 60),
+    shares=st.sampled_from([{}, {"a": 3, "b": 0.5}, {"a": 0.1, "b": 0.2, "c": 0.1}, {"c": 9}]),
+)
+def test_not_reading_what_is_not_needed_changes_nothing(records, positions, wanted, characters, shares):
     documents = number([("c", 5), *records, ("a", 40), ("b", 40), ("c", 40), *records])
-    options = {"positions": positions, "tokens": wanted * positions, "shares": {"a": 3, "b": 0.5}}
+    options = {"positions": positions, "tokens": wanted * positions, "shares": shares}
     encode = Encoder()
     try:
         whole = pack_documents(documents, Encoder(), **options)

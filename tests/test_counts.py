@@ -167,7 +167,7 @@ def test_addition_is_of_like_with_like():
     fewer = Counts(np.ones((3, 2), np.uint32), np.ones(2, int))
     for other in (more, fewer):
         with pytest.raises(NeurolensError, match=r"counts of shape \(4, 2\) and \(\d, \d\) do not add"):
-            two + other
+            _ = two + other
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 from neurolens import UsageError, detectors
 from neurolens.corpus import Corpus
 from neurolens.counts import SparseCounts, tabulate_sparse
-from neurolens.detectors import MAX_COVERING, Rules, find_detectors, tokens_with_detector, wilson_lower_bound
+from neurolens.detectors import MAX_COVERING, Rules, find_detectors, wilson_lower_bound
 from neurolens.variables import token
 
 settings.register_profile("laws", deadline=None, derandomize=True, max_examples=60)
@@ -301,12 +301,6 @@ def test_the_wilson_bound_of_nothing_and_of_other_confidence():
     assert wilson_lower_bound(np.array([0, 0]), np.array([0, 7])) == pytest.approx([0, 0], abs=1e-12)
     expected = binomtest(30, 40).proportion_ci(confidence_level=0.95, method="wilson").low
     assert wilson_lower_bound(np.array(30), np.array(40), z=1.959963984540054) == pytest.approx(expected, abs=1e-12)
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=20))
-def test_tokens_that_have_a_detector(triggers):
-    tokens, kept = np.array([t for t, _ in triggers], int), np.array([k for _, k in triggers], bool)
-    assert tokens_with_detector(tokens, kept) == len({t for t, k in triggers if k})
 
 
 def test_examples_in_the_documentation():
