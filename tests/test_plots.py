@@ -316,7 +316,7 @@ def test_runs_are_told_apart_without_colour():
 def test_hostile_names_are_shown_escaped_and_apart():
     names = run_names([table(name, depth=1, neurons=1) for name in HOSTILE])
     assert names[0] == HOSTILE[0] and names[1] == "_underscore" and names[5] == "(no name)"
-    assert names[3] == r"a\n\x1b[31mb\…d800</svg>&amp;" or "…" in names[3]
+    assert names[3].startswith(r"a\n\x1b[31mb") and names[3].endswith("&amp;")
     assert names[6:] == ["same", "same (2)"] and all("…" in names[i] for i in (2, 4))
     legend = drawn("dead", "hostile names").findobj(Legend)[-1]
     assert [text.get_text() for text in legend.get_texts()] == names[:4]  # type: ignore[attr-defined]
