@@ -28,13 +28,13 @@ from neurolens import NeurolensError, UsageError, __version__
 from neurolens.bits import pack_tensor, transpose
 from neurolens.checkpoint import Checkpoint
 from neurolens.corpus import Block, Corpus, block_sequences, blocks, pack_documents
-from neurolens.decoder import ACTIVATION_RULE, Decoder, Shape, check_device, shape_of
+from neurolens.decoder import ACTIVATION_RULE, Decoder, Shape, check_device, memory_of, shape_of
 from neurolens.documents import check_paths, read_documents
 from neurolens.store import Store, lock
 
 BATCH_TOKENS = 4096  # enough for matrix products to run at full speed; larger only costs memory
 BLOCK_TOKENS = 1 << 18  # context order compresses the better the larger the block (design: 0.20 against 0.28 bits)
-HIDDEN_SHARE = 0.25  # of the machine's memory, that a block's hidden states may take
+HIDDEN_SHARE = 0.25  # of the memory of the machine, or the GPU, that a block's hidden states may take
 # what two runs must share to be one; thread count and versions decide single bits near zero
 IDENTITY = (
     "checkpoint",
@@ -131,7 +131,7 @@ def collect(
     existing = Store.open(output) if output.exists() else None
     corpus = spec if isinstance(spec, Corpus) else _read_corpus(checkpoint, spec, shape, say)
     _check_corpus(corpus, checkpoint, shape)
-    plan = _plan(shape, corpus, layers, dtype, batch_tokens, block_tokens, existing)
+    plan = _plan(shape, corpus, layers, dtype, device, batch_tokens, block_tokens, existing)
     for line in plan.lines():
         say(line)
     if dry_run:
@@ -307,6 +307,7 @@ def _plan(
     corpus: Corpus,
     layers: Iterable[int] | None,
     dtype: str,
+    device: str,
     batch_tokens: int | None,
     block_tokens: int | None,
     existing: Store | None,
@@ -321,8 +322,7 @@ def _plan(
     batch = max(1, (batch_tokens or BATCH_TOKENS) // positions)
     if batch_tokens is None and existing is not None:
         batch = int(existing.attrs["batch_sequences"])
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    roomy = int(HIDDEN_SHARE * memory / (shape.hidden * width))
+    roomy = int(HIDDEN_SHARE * memory_of(device) / (shape.hidden * width))
     block = block_sequences(block_tokens or max(1 << 16, min(BLOCK_TOKENS, roomy)), positions, batch)
     if block_tokens is None and existing is not None:
         block = int(existing.attrs["block_sequences"])

@@ -7,6 +7,7 @@ bit against the plain forward (tests/test_decoder.py).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,6 +79,13 @@ def check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"cannot use device {device!r} ({reason}); give --device cpu") from error
+
+
+def memory_of(device: str) -> int:
+    """Bytes of memory of a device: a CUDA GPU's own, else the machine's."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class _Stop(Exception):
