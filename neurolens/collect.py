@@ -27,26 +27,11 @@ from tqdm import tqdm
 from neurolens import NeurolensError, UsageError, __version__
 from neurolens.bits import pack_tensor, transpose
 from neurolens.checkpoint import Checkpoint
-from neurolens.corpus import Block, Corpus, block_sequences, blocks, pack_documents
-from neurolens.decoder import ACTIVATION_RULE, Decoder, Shape, check_device, memory_of, shape_of
+from neurolens.corpus import Block, Corpus, pack_documents
+from neurolens.decoder import ACTIVATION_RULE, Decoder, Shape, check_device, shape_of
 from neurolens.documents import check_paths, read_documents
+from neurolens.plan import Plan, make_plan
 from neurolens.store import Store, lock
-
-BATCH_TOKENS = 4096  # enough for matrix products to run at full speed; larger only costs memory
-BLOCK_TOKENS = 1 << 18  # context order compresses the better the larger the block (design: 0.20 against 0.28 bits)
-HIDDEN_SHARE = 0.25  # of the memory of the machine, or the GPU, that a block's hidden states may take
-# what two runs must share to be one; thread count and versions decide single bits near zero
-IDENTITY = (
-    "checkpoint",
-    "tokenizer",
-    "corpus_fingerprint",
-    "dtype",
-    "device",
-    "activation",
-    "layers",
-    "batch_sequences",
-    "block_sequences",
-)
 
 
 @dataclass(frozen=True)
@@ -59,47 +44,6 @@ class DataSpec:
     tokens: int | None = None
     shares: Mapping[str, float] = field(default_factory=dict)
     seq_len: int | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will take, from shapes alone."""
-
-    shape: Shape
-    corpus: tuple[int, int]
-    layers: list[int]
-    batch_sequences: int
-    block_sequences: int
-    bytes_per_value: int
-
-    @property
-    def raw_bytes(self) -> int:
-        """Bits of all neurons, layers and tokens before compression, in bytes."""
-        return len(self.layers) * self.shape.neurons * (self.corpus[0] * self.corpus[1] // 8)
-
-    @property
-    def memory_bytes(self) -> int:
-        """Weights, a block's hidden states, its packed rows (queued, transposed, compressed) and a batch."""
-        positions = self.corpus[1]
-        block = min(self.block_sequences, self.corpus[0]) * positions
-        batch = self.batch_sequences * positions
-        weights = self.shape.layers * self.shape.parameters_per_layer * self.bytes_per_value
-        hidden = block * self.shape.hidden * self.bytes_per_value
-        rows = 4 * block * self.shape.neurons // 8
-        return weights + hidden + rows + 3 * batch * self.shape.neurons * self.bytes_per_value
-
-    def lines(self) -> list[str]:
-        """The plan in words, a line each."""
-        sequences, positions = self.corpus
-        count = len(blocks(self.corpus, self.block_sequences))
-        return [
-            f"{sequences * positions:,} tokens ({sequences:,} sequences of {positions}) through {len(self.layers)} "
-            f"layers of {self.shape.neurons:,} neurons",
-            f"{count} blocks of {self.block_sequences * positions:,} tokens, batches of "
-            f"{self.batch_sequences * positions:,}; weights resident; a kill costs at most one block",
-            f"memory about {self.memory_bytes / 1e9:.2f} GB beside Python and torch; disk at most "
-            f"{self.raw_bytes / 1e9:.3f} GB (raw bits; usually a third of that)",
-        ]
 
 
 def collect(
@@ -118,10 +62,9 @@ def collect(
     """Run text through a model and store which neurons are active on which token.
 
     `model` is a checkpoint's folder; `data` files, a DataSpec or a ready Corpus; `output` the run to make or to
-    continue. `layers` defaults to all; `batch_tokens` and `block_tokens` to the existing run's, else to
-    BATCH_TOKENS and to what memory allows up to BLOCK_TOKENS. Returns the complete Store, or with `dry_run` the
-    Plan. `say` receives what a user should know, a line at a time. Raises UsageError, NeurolensError, and
-    IncompleteError where the same call continues.
+    continue. `layers` defaults to all; `batch_tokens` and `block_tokens` as in `make_plan`. Returns the complete
+    Store, or with `dry_run` the Plan. `say` receives what a user should know, a line at a time. Raises UsageError,
+    NeurolensError, and IncompleteError where the same call continues.
     """
     output = Path(output)
     check_device(device)
@@ -131,33 +74,37 @@ def collect(
     existing = Store.open(output) if output.exists() else None
     corpus = spec if isinstance(spec, Corpus) else _read_corpus(checkpoint, spec, shape, say)
     _check_corpus(corpus, checkpoint, shape)
-    plan = _plan(shape, corpus, layers, dtype, device, batch_tokens, block_tokens, existing)
+    plan = make_plan(
+        shape,
+        corpus.shape,
+        layers=layers,
+        dtype=dtype,
+        device=device,
+        batch_tokens=batch_tokens,
+        block_tokens=block_tokens,
+        existing=existing,
+    )
     for line in plan.lines():
         say(line)
     if dry_run:
         return plan
     _check_output(output)
-    identity = {
+    identity = {  # what two runs must share to be one
         "checkpoint": checkpoint.fingerprint(),
         "tokenizer": checkpoint.tokenizer_fingerprint(),
         "dtype": dtype,
         "device": torch.device(device).type,
         "activation": ACTIVATION_RULE,
+        "corpus_fingerprint": corpus.fingerprint(),
+        "layers": plan.layers,
         "batch_sequences": plan.batch_sequences,
+        "block_sequences": plan.block_sequences,
     }
     with lock(output):
         if existing is None and output.exists():
             existing = Store.open(output)  # made by another process while the corpus was read
         if existing is not None:
-            _check_same(
-                existing,
-                {
-                    **identity,
-                    "corpus_fingerprint": corpus.fingerprint(),
-                    "layers": plan.layers,
-                    "block_sequences": plan.block_sequences,
-                },
-            )
+            _check_same(existing, identity)
             if existing.progress().all():
                 say(f"{output} is complete; nothing to do")
                 return existing
@@ -302,33 +249,6 @@ def _check_corpus(corpus: Corpus, checkpoint: Checkpoint, shape: Shape) -> None:
         raise UsageError(f"sequences of {corpus.shape[1]} tokens exceed the model's {shape.positions} positions")
 
 
-def _plan(
-    shape: Shape,
-    corpus: Corpus,
-    layers: Iterable[int] | None,
-    dtype: str,
-    device: str,
-    batch_tokens: int | None,
-    block_tokens: int | None,
-    existing: Store | None,
-) -> Plan:
-    chosen = sorted(set(range(shape.layers) if layers is None else layers))
-    if not chosen or chosen[0] < 0 or chosen[-1] >= shape.layers:
-        raise UsageError(
-            f"--layers {','.join(map(str, chosen)) or 'none'}: the model has layers 0 to {shape.layers - 1}"
-        )
-    positions = corpus.shape[1]
-    width = 4 if dtype == "fp32" else 2
-    batch = max(1, (batch_tokens or BATCH_TOKENS) // positions)
-    if batch_tokens is None and existing is not None:
-        batch = int(existing.attrs["batch_sequences"])
-    roomy = int(HIDDEN_SHARE * memory_of(device) / (shape.hidden * width))
-    block = block_sequences(block_tokens or max(1 << 16, min(BLOCK_TOKENS, roomy)), positions, batch)
-    if block_tokens is None and existing is not None:
-        block = int(existing.attrs["block_sequences"])
-    return Plan(shape, corpus.shape, chosen, batch, block, width)
-
-
 def _check_output(output: Path) -> None:
     if not output.parent.is_dir():
         raise UsageError(f"no folder {output.parent}; make it, or give another --output")
@@ -339,11 +259,11 @@ def _check_output(output: Path) -> None:
 
 
 def _check_same(store: Store, asked: Mapping[str, Any]) -> None:
-    for key in IDENTITY:
+    for key, value in asked.items():
         found = store.attrs.get(key)
-        if found != asked[key]:
+        if found != value:
             raise UsageError(
-                f"{store.path} is another run: its {key} is {_brief(found)}, this command's {_brief(asked[key])}; "
+                f"{store.path} is another run: its {key} is {_brief(found)}, this command's {_brief(value)}; "
                 "give another --output, or the command it was made with"
             )
 

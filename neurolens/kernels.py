@@ -22,14 +22,55 @@ from numba.extending import intrinsic
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
 
 
+STRETCH = 64  # words of a row whose set bits are listed at a time: the list stays in the first-level cache
+AT_ONCE = 8  # bits of a word listed without asking whether there are so many
+
+
 @intrinsic
 def _trailing_zeros(typingctx, word):  # pragma: no cover - compiled
-    """Zeros below the lowest set bit of a uint64 that is not 0: one machine instruction."""
+    """Zeros below the lowest set bit of a uint64, 64 if it is 0: one machine instruction."""
 
     def codegen(context, builder, signature, args):
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
 
     return types.uint64(types.uint64), codegen
+
+
+@intrinsic
+def _bit_count(typingctx, word):  # pragma: no cover - compiled
+    """Set bits of a uint64: one machine instruction."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ctpop(args[0])
+
+    return types.uint64(types.uint64), codegen
+
+
+@njit(nogil=True, cache=True)
+def _set_bits(row, first, tokens, full, found):  # pragma: no cover - compiled
+    """List in `found` the set bits of a row from word `first` on, STRETCH words; returns how many are below `tokens`.
+
+    `full` uint32 `(STRETCH,)` and `found` uint32 `(64 * STRETCH + AT_ONCE,)` are overwritten. A branch guessed wrong
+    costs the processor as much as ten bits, so few are left: words that have any bit are listed first, and bits are
+    listed AT_ONCE at a time, there or not; what was not there is overwritten by the next word, or not counted.
+    """
+    some = uint64(0)
+    for w in range(uint64(first), uint64(min(first + STRETCH, len(row)))):
+        full[some] = w
+        some += uint64(row[w] != 0)
+    count = uint64(0)
+    for i in range(some):
+        word, base = row[uint64(full[i])], uint64(full[i]) << uint64(6)
+        end = count + _bit_count(word)
+        while count < end:
+            for j in range(uint64(AT_ONCE)):
+                found[count + j] = base + _trailing_zeros(word)
+                word &= word - uint64(1)
+            count += uint64(AT_ONCE)
+        count = end
+    while count and found[count - uint64(1)] >= tokens:
+        count -= uint64(1)
+    return count
 
 
 @njit(nogil=True, cache=True)
@@ -39,20 +80,14 @@ def scatter(rows, codes, on):  # pragma: no cover - compiled
     `rows` uint64 `(neurons, words)`, `codes` integer `(tokens,)` with −1 = no category, `on` unsigned
     `(neurons, categories)`, changed in place. Bits beyond `tokens` are ignored.
     """
-    words = uint64(min(rows.shape[1], (len(codes) + 63) // 64))
-    tokens = uint64(len(codes))
+    full, found = np.empty(STRETCH, np.uint32), np.empty(64 * STRETCH + AT_ONCE, np.uint32)
     for n in range(rows.shape[0]):
-        row, counts = rows[n], on[n]
-        for w in range(words):
-            word = row[w]
-            base = uint64(w) << uint64(6)
-            while word:
-                token = base + _trailing_zeros(word)
-                word &= word - uint64(1)
-                if token < tokens:
-                    code = codes[token]
-                    if code >= 0:
-                        counts[uint32(code)] += 1
+        counts = on[n]
+        for first in range(0, rows.shape[1], STRETCH):
+            for i in range(_set_bits(rows[n], first, len(codes), full, found)):
+                code = codes[found[i]]
+                if code >= 0:
+                    counts[uint32(code)] += 1
 
 
 @njit(nogil=True, cache=True)
@@ -60,70 +95,52 @@ def runs(rows, codes, table, starts, category, on):  # pragma: no cover - compil
     """Set bits of each row by category, for several nested codings at once, as sparse lists.
 
     `rows` uint64 `(neurons, words)`; `codes` int32 `(codings, tokens)`: within a coding equal codes should be
-    neighbours (more runs are slower, never wrong), −1 = no category. `table` uint32 `(codings, categories)`,
+    neighbours (others are slower, never wrong), −1 = no category. `table` uint32 `(codings, categories)`,
     all 0, given back all 0. Written: `starts` int64 `(codings, neurons + 1)`, and `category` int32, `on` uint32
-    `(codings, set bits + 1)`: the list of neuron n in
-    coding k is `[starts[k, n], starts[k, n + 1])`, categories in the order of their first set bit.
+    `(codings, set bits + 1)`: the list of neuron n in coding k is `[starts[k, n], starts[k, n + 1])`, categories
+    in the order of their first set bit.
     """
-    for k in range(codes.shape[0]):
-        starts[k, 0] = 0
-        for n in range(rows.shape[0]):
-            starts[k, n + 1] = _runs_of_row(rows[n], codes[k], table[k], starts[k, n], category[k], on[k])
+    full, found = np.empty(STRETCH, np.uint32), np.empty(64 * STRETCH + AT_ONCE, np.uint32)
+    starts[:, 0] = 0
+    for n in range(rows.shape[0]):
+        starts[:, n + 1] = starts[:, n]
+        for first in range(0, rows.shape[1], STRETCH):
+            count = _set_bits(rows[n], first, codes.shape[1], full, found)
+            for k in range(codes.shape[0]):
+                starts[k, n + 1] = _tally(found, count, codes[k], table[k], starts[k, n + 1], category[k])
+        for k in range(codes.shape[0]):
+            for i in range(uint64(starts[k, n]), uint64(starts[k, n + 1])):
+                code = uint32(category[k, i])
+                on[k, i] = table[k, code]
+                table[k, code] = 0
 
 
 @njit(nogil=True, cache=True)
-def _runs_of_row(row, codes, table, start, category, on):  # pragma: no cover - compiled
-    """Write one row's list from `start` on; returns its end. A run is kept in registers until its code changes."""
-    tokens = uint64(len(codes))
-    filled = uint64(start)
-    current, length = uint32(0), uint32(0)
-    for w in range(uint64(min(len(row), (len(codes) + 63) // 64))):
-        word = row[w]
-        base = uint64(w) << uint64(6)
-        while word:
-            token = base + _trailing_zeros(word)
-            word &= word - uint64(1)
-            if token >= tokens:
-                break
-            code = codes[token]
-            if code < 0:
-                continue
-            if uint32(code) != current:
-                if length:
-                    before = table[current]
-                    category[filled] = current
-                    filled += uint64(before == 0)
-                    table[current] = before + length
-                current, length = uint32(code), uint32(0)
-            length += uint32(1)
-    if length:
-        before = table[current]
-        category[filled] = current
-        filled += uint64(before == 0)
-        table[current] = before + length
-    for i in range(uint64(start), filled):
-        code = uint32(category[i])
-        on[i] = table[code]
-        table[code] = 0
+def _tally(found, count, codes, table, end, category):  # pragma: no cover - compiled
+    """Count tokens by code; each code's first one appends it to the list that ends at `end`. Returns the new end."""
+    filled = uint64(end)
+    for i in range(count):
+        code = codes[found[i]]
+        if code >= 0:
+            before = table[uint32(code)]
+            category[filled] = code
+            filled += uint64(before == 0)
+            table[uint32(code)] = before + uint32(1)
     return filled
 
 
 @njit(nogil=True, cache=True)
 def first_set(rows, index):  # pragma: no cover - compiled
     """Least `index[t]` over the set bits t of each row: int64 `(neurons,)`, −1 for a row without any."""
-    words = uint64(min(rows.shape[1], (len(index) + 63) // 64))
-    tokens = uint64(len(index))
+    full, found = np.empty(STRETCH, np.uint32), np.empty(64 * STRETCH + AT_ONCE, np.uint32)
     out = np.full(rows.shape[0], -1, dtype=np.int64)
     for n in range(rows.shape[0]):
         least = np.int64(-1)
-        for w in range(words):
-            word = rows[n, w]
-            base = uint64(w) << uint64(6)
-            while word:
-                token = base + _trailing_zeros(word)
-                word &= word - uint64(1)
-                if token < tokens and (least < 0 or np.int64(index[token]) < least):
-                    least = np.int64(index[token])
+        for first in range(0, rows.shape[1], STRETCH):
+            for i in range(_set_bits(rows[n], first, len(index), full, found)):
+                place = np.int64(index[found[i]])
+                if least < 0 or place < least:
+                    least = place
         out[n] = least
     return out
 
@@ -136,21 +153,16 @@ def sample(rows, index, priority, out):  # pragma: no cover - compiled
     `(neurons, samples)` is overwritten, −1 where a row has fewer set bits. With a hash of the token's index as
     priority this is a uniform sample without replacement that no order, split or merge of the tokens changes.
     """
-    words = uint64(min(rows.shape[1], (len(index) + 63) // 64))
-    tokens, samples = uint64(len(index)), out.shape[1]
+    full, found = np.empty(STRETCH, np.uint32), np.empty(64 * STRETCH + AT_ONCE, np.uint32)
+    samples = out.shape[1]
     best = np.empty(samples, dtype=np.uint64)
     for n in range(rows.shape[0]):
         held = 0
         for s in range(samples):
             out[n, s] = -1
-        for w in range(words):
-            word = rows[n, w]
-            base = uint64(w) << uint64(6)
-            while word:
-                token = base + _trailing_zeros(word)
-                word &= word - uint64(1)
-                if token >= tokens:
-                    continue
+        for first in range(0, rows.shape[1], STRETCH):
+            for i in range(_set_bits(rows[n], first, len(index), full, found)):
+                token = found[i]
                 key = priority[token]
                 if held == samples and key >= best[samples - 1]:
                     continue

@@ -17,9 +17,10 @@ import torch
 from conftest import POSITIONS, random_texts, snapshot
 
 from neurolens import NeurolensError, UsageError
-from neurolens.collect import DataSpec, Plan, collect
+from neurolens.collect import DataSpec, collect
 from neurolens.corpus import Corpus, pack_documents
 from neurolens.documents import Document
+from neurolens.plan import Plan
 from neurolens.run import open_run
 from neurolens.store import Store, log_path
 

@@ -22,7 +22,7 @@ LAYERS = [
     {"bits", "kernels", "documents", "checkpoint", "testing", "demo", "demo.text"},
     {"corpus", "demo.train"},
     {"variables", "store", "decoder"},
-    {"counts"},
+    {"counts", "plan"},
     {"activity", "detectors", "neurons"},
     {"analyze", "plots"},
     {"collect", "run"},

@@ -1,0 +1,81 @@
+"""What benchmarks share: interleaved timing, bounds, and the JSON object that ends their output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+Times = dict[str, np.ndarray]
+
+
+def quick_asked(description: str | None, quick: str) -> bool:
+    """Parse the command line: whether `--quick`, which means `quick`, is given."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    return parser.parse_args().quick
+
+
+def timed(call: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of a call: (CPU of this process, all its threads; wall)."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    call()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def interleaved(
+    methods: Mapping[str, Callable[[], object]], rounds: int, prepare: Callable[[], object] = lambda: None
+) -> Times:
+    """Time every method once a round, each round beginning with another one; `prepare` is called before a round.
+
+    Returns for each method float64 `(round, 2)`: CPU and wall seconds.
+    """
+    names = list(methods)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for turn in range(rounds):
+        prepare()
+        for i in range(len(names)):
+            name = names[(turn + i) % len(names)]
+            times[name].append(timed(methods[name]))
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def ratios(times: Times, ours: str, theirs: str) -> tuple[float, float]:
+    """Median over the rounds of ours / theirs: (CPU, wall). Neighbours in time are compared: load drifts."""
+    cpu, wall = np.median(times[ours] / times[theirs], axis=0)
+    return float(cpu), float(wall)
+
+
+def at_most(value: float, bound: float) -> dict[str, Any]:
+    """A bound that holds while `value` does not exceed it."""
+    return {"value": _rounded(value), "bound": bound, "holds": bool(value <= bound)}
+
+
+def below(value: float, bound: float) -> dict[str, Any]:
+    """A bound that `value` has to stay below."""
+    return {"value": _rounded(value), "bound": bound, "holds": bool(value < bound)}
+
+
+def at_least(value: float, bound: float) -> dict[str, Any]:
+    """A bound that holds while `value` reaches it."""
+    return {"value": _rounded(value), "bound": bound, "holds": bool(value >= bound)}
+
+
+def finish(name: str, figures: Mapping[str, Any], bounds: Mapping[str, dict[str, Any]]) -> int:
+    """Print the bounds, then one JSON object as the last line. Returns the exit code: 0 if all bounds hold."""
+    for key, bound in bounds.items():
+        print(f"{'holds' if bound['holds'] else 'FAILS'}  {key}: {bound['value']} (bound {bound['bound']})")
+    holds = all(bound["holds"] for bound in bounds.values())
+    rounded = {key: _rounded(value) for key, value in figures.items()}
+    rounded |= {"load_average": os.getloadavg()[0], "cores": os.cpu_count()}
+    print(json.dumps({"benchmark": name, "figures": rounded, "bounds": bounds, "holds": holds}), flush=True)
+    return 0 if holds else 1
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.4g}") if isinstance(value, float) else value

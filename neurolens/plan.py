@@ -1,0 +1,90 @@
+"""Plan: how a run is cut into batches and blocks, and what it will take, from shapes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from neurolens import UsageError
+from neurolens.corpus import block_sequences, blocks
+from neurolens.decoder import Shape, memory_of
+from neurolens.store import Store
+
+BATCH_TOKENS = 4096  # enough for matrix products to run at full speed; larger only costs memory
+BLOCK_TOKENS = 1 << 18  # context order compresses the better the larger the block (design: 0.20 against 0.28 bits)
+HIDDEN_SHARE = 0.25  # of the memory of the machine, or the GPU, that a block's hidden states may take
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take, from shapes alone."""
+
+    shape: Shape
+    corpus: tuple[int, int]
+    layers: list[int]
+    batch_sequences: int
+    block_sequences: int
+    bytes_per_value: int
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bits of all neurons, layers and tokens before compression, in bytes."""
+        return len(self.layers) * self.shape.neurons * (self.corpus[0] * self.corpus[1] // 8)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Weights, a block's hidden states, its packed rows (queued, transposed, compressed) and a batch."""
+        positions = self.corpus[1]
+        block = min(self.block_sequences, self.corpus[0]) * positions
+        batch = self.batch_sequences * positions
+        weights = self.shape.layers * self.shape.parameters_per_layer * self.bytes_per_value
+        hidden = block * self.shape.hidden * self.bytes_per_value
+        rows = 4 * block * self.shape.neurons // 8
+        return weights + hidden + rows + 3 * batch * self.shape.neurons * self.bytes_per_value
+
+    def lines(self) -> list[str]:
+        """The plan in words, a line each."""
+        sequences, positions = self.corpus
+        count = len(blocks(self.corpus, self.block_sequences))
+        return [
+            f"{sequences * positions:,} tokens ({sequences:,} sequences of {positions}) through {len(self.layers)} "
+            f"layers of {self.shape.neurons:,} neurons",
+            f"{count} blocks of {self.block_sequences * positions:,} tokens, batches of "
+            f"{self.batch_sequences * positions:,}; weights resident; a kill costs at most one block",
+            f"memory about {self.memory_bytes / 1e9:.2f} GB beside Python and torch; disk at most "
+            f"{self.raw_bytes / 1e9:.3f} GB (raw bits; usually a third of that)",
+        ]
+
+
+def make_plan(
+    shape: Shape,
+    corpus: tuple[int, int],
+    *,
+    layers: Iterable[int] | None = None,
+    dtype: str = "fp32",
+    device: str = "cpu",
+    batch_tokens: int | None = None,
+    block_tokens: int | None = None,
+    existing: Store | None = None,
+) -> Plan:
+    """The plan of a run over a corpus of shape (S, T).
+
+    `layers` defaults to all. `batch_tokens` and `block_tokens` default to those of an `existing` run, else to
+    BATCH_TOKENS and to BLOCK_TOKENS, or what a block's hidden states leave of the memory. Raises UsageError for layers
+    that the model does not have.
+    """
+    chosen = sorted(set(range(shape.layers) if layers is None else layers))
+    if not chosen or chosen[0] < 0 or chosen[-1] >= shape.layers:
+        raise UsageError(
+            f"--layers {','.join(map(str, chosen)) or 'none'}: the model has layers 0 to {shape.layers - 1}"
+        )
+    positions = corpus[1]
+    width = 4 if dtype == "fp32" else 2
+    batch = max(1, (batch_tokens or BATCH_TOKENS) // positions)
+    if batch_tokens is None and existing is not None:
+        batch = int(existing.attrs["batch_sequences"])
+    roomy = int(HIDDEN_SHARE * memory_of(device) / (shape.hidden * width))
+    block = block_sequences(block_tokens or max(1 << 16, min(BLOCK_TOKENS, roomy)), positions, batch)
+    if block_tokens is None and existing is not None:
+        block = int(existing.attrs["block_sequences"])
+    return Plan(shape, corpus, chosen, batch, block, width)
