@@ -27,12 +27,12 @@ bench: $(VENV)/installed-dev
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing neurolens into $(VENV) (torch is large: a minute or more)"
-	@$(PIP) install -q --upgrade -c constraints.txt pip
-	@$(PIP) install -q -c constraints.txt -e .
+	@$(PIP) install -qq --upgrade -c constraints.txt pip
+	@$(PIP) install -qq -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	@$(PIP) install -q -c constraints.txt --group dev
+	@$(PIP) install -qq -c constraints.txt --group dev
 	@touch $@
 
 clean:

@@ -18,8 +18,7 @@ from neurolens.plots import FIGURES, draw, save
 from neurolens.run import Run, open_run
 
 MODEL = Path(__file__).with_name("model")
-TOKENS = 393_216  # 3 blocks of 131,072: enough for a curve of dead neurons to flatten, half a minute on two cores
-BLOCK_TOKENS = 131_072
+TOKENS = 393_216  # a block and a half: enough for the curve of dead neurons to flatten, under a minute on two cores
 
 
 def demonstrate(
@@ -30,7 +29,7 @@ def demonstrate(
     run_path = folder / "demo.zarr"
     say("neurolens demo: a small OPT, trained on this kind of text, reads held-out code, prose and math")
     corpus = demo_corpus(model, tokens)
-    collect(model, corpus, run_path, block_tokens=BLOCK_TOKENS, say=say)
+    collect(model, corpus, run_path, say=say)
     analyze_run(run_path, say=say)
     run = open_run(run_path)
     figures = [path for name in FIGURES for path in save(draw(name, [run.neurons]), folder / "figures", name)]
