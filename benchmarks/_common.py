@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# a script's folder comes first where modules are looked for: tabulate.py would hide a package that torch asks for
+sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
 
 Times = dict[str, np.ndarray]
 
