@@ -6,8 +6,6 @@ exact: not one bit may differ. `--quick`: 4 layers of each.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _common import at_most, finish, quick_asked
 from transformers import OPTForCausalLM
 
 from neurolens.collect import collect
@@ -54,18 +53,14 @@ def flipped_bits(size: str, layers: int | None, sequences: int) -> tuple[int, in
 
 def main() -> int:
     """Compare at both shapes; 0 if not one bit differs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="4 layers and 1 sequence of each, under a minute")
-    quick = parser.parse_args().quick
+    quick = quick_asked(__doc__, "4 layers and 1 sequence of each, under a minute")
     figures, bounds = {}, {}
     for size in ("125m", "350m"):
         flips, compared = flipped_bits(size, 4 if quick else None, 1 if quick else 3)
         figures[f"bits_compared_{size}"] = compared
-        bounds[f"flipped_bits_{size}"] = {"value": flips, "bound": 0, "holds": flips == 0}
+        bounds[f"flipped_bits_{size}"] = at_most(flips, 0)
         print(f"{size}: {flips} of {compared:,} bits differ", flush=True)
-    holds = all(bound["holds"] for bound in bounds.values())
-    print(json.dumps({"benchmark": "parity", "figures": figures, "bounds": bounds, "holds": holds}))
-    return 0 if holds else 1
+    return finish("parity", figures, bounds)
 
 
 if __name__ == "__main__":
