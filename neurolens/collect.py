@@ -138,19 +138,20 @@ def _run(decoder: Decoder, store: Store, corpus: Corpus) -> None:
     last = max(store.layers) + 1
     missing = [block for block in store.blocks if not done[:, block.index].all()]
     total = sum(block.tokens for block in missing) * last
+    hidden: torch.Tensor | None = None  # one for all blocks: allocated anew, it would leave holes in the heap
     with _Committer(store) as committer, tqdm(total=total, unit="tok·layer", unit_scale=True, disable=None) as bar:
         for block in missing:
             ids = torch.from_numpy(corpus.tokens[block.first_sequence : block.first_sequence + block.sequences]).long()
-            hidden: torch.Tensor | None = None
             for batch in block.batches(size):
                 embedded = decoder.embed(ids[batch])
                 if hidden is None:
-                    hidden = embedded.new_empty((block.sequences, *embedded.shape[1:]))
+                    most = max(part.sequences for part in missing)
+                    hidden = embedded.new_empty((most, *embedded.shape[1:]))
                 hidden[batch] = embedded
             assert hidden is not None  # a block has at least one sequence
             for number, layer in decoder.layers(last):
                 wanted = number in store.layers and not done[store.layers.index(number), block.index]
-                rows = np.empty((block.tokens, -(-store.neurons // 8)), np.uint8) if wanted else None
+                rows = committer.rows(block) if wanted else None
                 sums = hidden.new_zeros((), dtype=torch.float32)
                 for batch in block.batches(size):
                     out, active = layer(hidden[batch])
@@ -169,11 +170,15 @@ def _run(decoder: Decoder, store: Store, corpus: Corpus) -> None:
 
 
 class _Committer:
-    """A thread that puts rows into context order and commits them, with one set waiting at most."""
+    """A thread that puts rows into context order and commits them. Two buffers: one is filled, one is committed."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._queue: queue.Queue[tuple[Block, int, np.ndarray] | None] = queue.Queue(maxsize=1)
+        self._queue: queue.Queue[tuple[Block, int, np.ndarray] | None] = queue.Queue()
+        self._free: queue.Queue[np.ndarray] = queue.Queue()
+        most = max(block.tokens for block in store.blocks)
+        for _ in range(2):
+            self._free.put(np.empty((most, -(-store.neurons // 8)), np.uint8))
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="commit", daemon=True)
 
@@ -187,25 +192,30 @@ class _Committer:
         if self._error is not None and kind is None:
             raise self._error
 
+    def rows(self, block: Block) -> np.ndarray:
+        """Room for a layer's token-major rows of a block, uint8 `(tokens, neurons/8)`, once there is some."""
+        return self._free.get()[: block.tokens]
+
     def put(self, block: Block, layer: int, rows: np.ndarray) -> None:
-        """Queue a layer's token-major rows of a block; raises what went wrong with an earlier one."""
+        """Queue what `rows` gave, filled; raises what went wrong with an earlier one."""
         if self._error is not None:
             raise self._error
         self._queue.put((block, layer, rows))
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
-            if self._error is not None:
-                continue  # drain, so that put never waits for ever
+            block, layer, rows = item
             try:
-                block, layer, rows = item
-                started = time.monotonic()
-                order = self._store.read("order", slice(block.first_token, block.first_token + block.tokens))
-                rows = transpose(rows, order - block.first_token)
-                self._store.commit(block, layer, rows[: self._store.neurons])
-                self._store.log(event="commit", block=block.index, layer=layer, seconds=time.monotonic() - started)
+                if self._error is None:  # after an error only the buffers go back, so that nobody waits for ever
+                    started = time.monotonic()
+                    order = self._store.read("order", slice(block.first_token, block.first_token + block.tokens))
+                    active = transpose(rows, order - block.first_token)[: self._store.neurons]
+                    self._store.commit(block, layer, active)
+                    self._store.log(event="commit", block=block.index, layer=layer, seconds=time.monotonic() - started)
             except BaseException as error:
                 self._error = error
+            finally:
+                self._free.put(rows.base)
 
 
 def _read_corpus(checkpoint: Checkpoint, spec: DataSpec, shape: Shape, say: Callable[[str], object]) -> Corpus:
