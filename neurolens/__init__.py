@@ -57,6 +57,11 @@ class IncompleteError(NeurolensError):
     exit_code = 3
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, at most 200 characters, for use inside a one-line message; else its type."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'neurolens' has no attribute {name!r}")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from neurolens import NeurolensError, UsageError
+from neurolens import NeurolensError, UsageError, first_line
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
@@ -96,7 +96,7 @@ class Checkpoint:
             tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False, local_files_only=True)
         except Exception as error:
             raise NeurolensError(
-                f"{self.folder} has no readable tokenizer ({_first_line(error)}); add tokenizer.json"
+                f"{self.folder} has no readable tokenizer ({first_line(error)}); add tokenizer.json"
             ) from error
         vocabulary, rows = len(tokenizer), int(self.config.get("vocab_size", 0))
         if vocabulary > rows:
@@ -132,9 +132,7 @@ def _open(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt", device="cpu") as tensors:
             yield tensors
     except SafetensorError as error:
-        raise NeurolensError(
-            f"{path} is not a sound safetensors file ({_first_line(error)}); fetch it again"
-        ) from error
+        raise NeurolensError(f"{path} is not a sound safetensors file ({first_line(error)}); fetch it again") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -143,11 +141,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UsageError(f"{path.parent} has no {path.name}; give a folder with a HF checkpoint") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise NeurolensError(f"{path} is not readable JSON ({_first_line(error)}); fetch it again") from error
+        raise NeurolensError(f"{path} is not readable JSON ({first_line(error)}); fetch it again") from error
     if not isinstance(value, dict):
         raise NeurolensError(f"{path} holds a JSON {type(value).__name__}, expected an object")
     return value
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -151,7 +151,7 @@ def _run(decoder: Decoder, store: Store, corpus: Corpus) -> None:
             assert hidden is not None  # a block has at least one sequence
             for number, layer in decoder.layers(last):
                 wanted = number in store.layers and not done[store.layers.index(number), block.index]
-                rows = committer.rows(block) if wanted else None
+                rows = committer.rows() if wanted else None
                 sums = hidden.new_zeros((), dtype=torch.float32)
                 for batch in block.batches(size):
                     out, active = layer(hidden[batch])
@@ -192,9 +192,9 @@ class _Committer:
         if self._error is not None and kind is None:
             raise self._error
 
-    def rows(self, block: Block) -> np.ndarray:
-        """Room for a layer's token-major rows of a block, uint8 `(tokens, neurons/8)`, once there is some."""
-        return self._free.get()[: block.tokens]
+    def rows(self) -> np.ndarray:
+        """Room for a layer's token-major rows of any block, uint8 `(tokens, neurons/8)`, once there is some."""
+        return self._free.get()
 
     def put(self, block: Block, layer: int, rows: np.ndarray) -> None:
         """Queue what `rows` gave, filled; raises what went wrong with an earlier one."""
@@ -209,13 +209,13 @@ class _Committer:
                 if self._error is None:  # after an error only the buffers go back, so that nobody waits for ever
                     started = time.monotonic()
                     order = self._store.read("order", slice(block.first_token, block.first_token + block.tokens))
-                    active = transpose(rows, order - block.first_token)[: self._store.neurons]
+                    active = transpose(rows[: block.tokens], order - block.first_token)[: self._store.neurons]
                     self._store.commit(block, layer, active)
                     self._store.log(event="commit", block=block.index, layer=layer, seconds=time.monotonic() - started)
             except BaseException as error:
                 self._error = error
             finally:
-                self._free.put(rows.base)
+                self._free.put(rows)
 
 
 def _read_corpus(checkpoint: Checkpoint, spec: DataSpec, shape: Shape, say: Callable[[str], object]) -> Corpus:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neurolens import NeurolensError, UsageError
+from neurolens import NeurolensError, UsageError, first_line
 from neurolens.checkpoint import Checkpoint
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -77,8 +77,7 @@ def check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"cannot use device {device!r} ({reason}); give --device cpu") from error
+        raise UsageError(f"cannot use device {device!r} ({first_line(error)}); give --device cpu") from error
 
 
 def memory_of(device: str) -> int:
@@ -190,5 +189,5 @@ def _empty_model(checkpoint: Checkpoint, family: Family) -> nn.Module:
             return getattr(transformers, family.model)(config)
     except Exception as error:
         raise NeurolensError(
-            f"{checkpoint.folder}/config.json describes no model that can be built ({str(error).splitlines()[0]})"
+            f"{checkpoint.folder}/config.json describes no model that can be built ({first_line(error)})"
         ) from error

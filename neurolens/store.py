@@ -24,7 +24,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from neurolens import IncompleteError, NeurolensError
+from neurolens import IncompleteError, NeurolensError, first_line
 from neurolens.corpus import Block, Corpus, blocks, context_order
 
 SCHEMA = 1
@@ -179,7 +179,7 @@ class Store:
         except KeyError as error:
             raise NeurolensError(f"{self.path} has no {name}; run 'neurolens analyze {self.path}'") from error
         except Exception as error:
-            raise NeurolensError(f"{self.path}: {name} is damaged ({_first_line(error)}); collect it anew") from error
+            raise NeurolensError(f"{self.path}: {name} is damaged ({first_line(error)}); collect it anew") from error
 
     def has(self, name: str) -> bool:
         """Whether an array or group of that path exists."""
@@ -212,7 +212,7 @@ class Store:
             data = array[neurons]
         except Exception as error:
             raise NeurolensError(
-                f"{self.path}: bits of layer {layer} are damaged ({_first_line(error)}); collect the run anew"
+                f"{self.path}: bits of layer {layer} are damaged ({first_line(error)}); collect the run anew"
             ) from error
         return np.ascontiguousarray(data).view("<u8")
 
@@ -332,10 +332,6 @@ def _padded(tokens: int) -> int:
 
 def _chunk_neurons(neurons: int, block_tokens: int, tokens: int) -> int:
     return max(1, min(neurons, CHUNK_BYTES // max(1, min(block_tokens, _padded(tokens)) // 8)))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager
