@@ -158,7 +158,6 @@ def spans_of(decoder: Any) -> Iterator[Spans]:
     caller, read = Decoder._caller, Store.read
     wrapped = [
         (collect_module, "_Committer", Inline),
-        (collect_module, "pack_tensor", spans.around("packing along neurons", collect_module.pack_tensor)),
         (collect_module, "transpose", spans.around("context order", collect_module.transpose)),
         (
             Store,
@@ -172,7 +171,7 @@ def spans_of(decoder: Any) -> Iterator[Spans]:
     ]
     handles = []
     for layer in decoder._layers:  # the hook of collect comes between these two
-        handles.append(layer.activation_fn.register_forward_hook(lambda *_: spans.enter("hook: output > 0")))
+        handles.append(layer.activation_fn.register_forward_hook(lambda *_: spans.enter("hook: output > 0, packed along neurons")))
         handles.append(layer.fc2.register_forward_pre_hook(lambda *_: spans.leave()))
     with contextlib.ExitStack() as stack:
         for owner, name, value in wrapped:

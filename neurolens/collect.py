@@ -25,7 +25,7 @@ import torch
 from tqdm import tqdm
 
 from neurolens import NeurolensError, UsageError, __version__
-from neurolens.bits import pack_tensor, transpose
+from neurolens.bits import transpose
 from neurolens.checkpoint import Checkpoint
 from neurolens.corpus import Block, Corpus, pack_documents
 from neurolens.decoder import ACTIVATION_RULE, Decoder, Shape, check_device, shape_of
@@ -157,7 +157,7 @@ def _run(decoder: Decoder, store: Store, corpus: Corpus) -> None:
                     out, active = layer(hidden[batch])
                     hidden[batch] = out
                     if rows is not None:
-                        rows[batch.start * block.positions : batch.stop * block.positions] = pack_tensor(active)
+                        rows[batch.start * block.positions : batch.stop * block.positions] = active
                     sums += out.sum(dtype=torch.float32)  # NaN > 0 is False: a layer of NaN would look dead
                     bar.update(out.shape[0] * out.shape[1])
                 if not torch.isfinite(sums):

@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from neurolens import NeurolensError, UsageError, first_line
+from neurolens.bits import pack_positive
 from neurolens.checkpoint import Checkpoint
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -146,30 +148,34 @@ class Decoder:
         self._arguments[tuple(ids.shape)] = (rest, kwargs)
         return hidden
 
-    def layers(self, count: int) -> Iterator[tuple[int, Callable[[Tensor], tuple[Tensor, Tensor]]]]:
-        """(number, call) of the first `count` layers; a call maps hidden `(B, T, D)` to (hidden, active)."""
+    def layers(self, count: int) -> Iterator[tuple[int, Callable[[Tensor], tuple[Tensor, np.ndarray]]]]:
+        """(number, call) of the first `count` layers; a call maps hidden `(B, T, D)` to (hidden, rows of bits)."""
         for number in range(count):
             yield number, self._caller(self._layers[number])
 
-    def _caller(self, layer: nn.Module) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def _caller(self, layer: nn.Module) -> Callable[[Tensor], tuple[Tensor, np.ndarray]]:
         @torch.inference_mode()
-        def call(hidden: Tensor) -> tuple[Tensor, Tensor]:
-            """hidden `(B, T, D)` → hidden `(B, T, D)`, active bool `(B * T, d_ff)`."""
+        def call(hidden: Tensor) -> tuple[Tensor, np.ndarray]:
+            """hidden `(B, T, D)` → hidden `(B, T, D)`, active neurons token-major uint8 `(B * T, d_ff / 8)`."""
             args, kwargs = self._arguments[tuple(hidden.shape[:2])]
             with _recorded(layer.get_submodule(self._family.activation)) as seen:
                 out = layer(hidden, *args, **kwargs)
             if len(seen) != 1:
                 raise NeurolensError(f"the layer's {self._family.activation} ran {len(seen)} times, expected once")
-            return (out if isinstance(out, Tensor) else out[0]), seen[0].reshape(-1, seen[0].shape[-1])
+            return (out if isinstance(out, Tensor) else out[0]), seen[0]
 
         return call
 
 
 @contextmanager
-def _recorded(activation: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect `output > 0` of a module while inside."""
-    seen: list[Tensor] = []
-    handle = activation.register_forward_hook(lambda module, args, output: seen.append(output > 0))
+def _recorded(activation: nn.Module) -> Iterator[list[np.ndarray]]:
+    """Collect `output > 0` of a module, packed, while inside."""
+    seen: list[np.ndarray] = []
+
+    def record(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        seen.append(pack_positive(output.reshape(-1, output.shape[-1])))
+
+    handle = activation.register_forward_hook(record)
     try:
         yield seen
     finally:

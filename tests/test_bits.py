@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurolens.bits import pack, pack_tensor, popcount, transpose, unpack, words
+from neurolens.bits import IN_CACHE, pack, pack_positive, pack_tensor, popcount, transpose, unpack, words
 
 settings.register_profile("laws", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("laws")
@@ -93,6 +93,10 @@ class Elsewhere:
         self._log.append("shift")
         return Elsewhere(self._tensor >> places, self._log)
 
+    def __gt__(self, least: int) -> Elsewhere:
+        self._log.append("compare")
+        return Elsewhere(self._tensor > least, self._log)
+
     def cpu(self) -> torch.Tensor:
         self._log.append(("cpu", self._tensor.dtype, tuple(self._tensor.shape)))
         return self._tensor
@@ -132,6 +136,35 @@ def test_real_tensors_pack_as_numpy_does(device, neurons):
     there = torch.from_numpy(active).to(device)
     assert pack_tensor(there).tolist() == bytes_of(active).tolist()
     assert pack_tensor(there[::2]).tolist() == bytes_of(active[::2]).tolist()
+
+
+EDGES = [0.0, -0.0, 1.0, -1.0, float("inf"), float("-inf"), float("nan"), -float("nan"), 1e-45, -1e-45, 6e-8, 1e-38]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_packing_what_is_positive_at_the_edges_of_floats(dtype):
+    values = torch.tensor([EDGES], dtype=torch.float64).to(dtype)
+    expected = [[float(value) > 0 for value in values[0].double()]]
+    assert pack_positive(values).tolist() == bytes_of(np.array(expected)).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("neurons", [1, 8, 13, 64, 3072, IN_CACHE - 1, IN_CACHE + 5])
+def test_packing_what_is_positive_where_stretches_of_rows_meet(dtype, neurons):
+    rows = IN_CACHE // neurons
+    for tokens in {0, 1, 3, *((max(0, rows - 1), rows, rows + 1, 2 * rows + 1) if rows < 300 else ())}:
+        values = torch.from_numpy(np.random.default_rng(tokens).normal(size=(tokens, neurons))).to(dtype)
+        assert (pack_positive(values) == np.packbits((values > 0).numpy(), axis=1, bitorder="little")).all()
+
+
+def test_packing_what_is_positive_of_a_view_and_on_a_device():
+    values = torch.randn(64, 48, generator=torch.Generator().manual_seed(0))
+    assert pack_positive(values.t()[::3]).tolist() == bytes_of((values.t()[::3] > 0).numpy()).tolist()
+    log: list[Any] = []
+    there = Elsewhere(values, log)
+    there.element_size = values.element_size  # type: ignore[attr-defined]
+    assert pack_positive(there).tolist() == bytes_of((values > 0).numpy()).tolist()
+    assert log[0] == "compare" and log[-1] == ("cpu", torch.uint8, (64, 6))
 
 
 TOKENS = [1, 7, 8, 9, 63, 64, 65, 127, 511, 512, 513, 1025, 2047, 2048, 2049, 4161]

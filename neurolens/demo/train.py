@@ -1,8 +1,9 @@
-"""Train the embedded model: an OPT of 3.7M parameters on text that every Python installation has.
+"""Train the embedded model: an OPT of 4.6M parameters on text that every Python installation has.
 
 Plain next-token loss and AdamW; nothing plants a neuron. The shape is chosen so that the paper's phenomena
-can show at all in a model of 7.5 MB: the FFN is 8 times as wide as the residual stream (the paper's models:
-4 times), because dead neurons and detectors are a matter of having neurons to spare.
+can show at all in a model of 9.3 MB: the FFN is 32 times as wide as the residual stream (the paper's models:
+4 times) and 4 times as wide as the vocabulary, because dead neurons and detectors are a matter of having neurons
+to spare (docs/decisions/0005: what was tried).
 
     python -m neurolens.demo.train WORK            train in the folder WORK (again: continues)
     python -m neurolens.demo.train WORK --export DIR   write the newest state as an HF checkpoint (fp16)
@@ -37,13 +38,13 @@ SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 class Recipe:
     """What is trained and how. Every field is written into the checkpoint."""
 
-    vocab_size: int = 2048
-    hidden_size: int = 192
-    ffn_dim: int = 2048
+    vocab_size: int = 1024
+    hidden_size: int = 128
+    ffn_dim: int = 4096
     num_hidden_layers: int = 4
-    num_attention_heads: int = 6
+    num_attention_heads: int = 4
     positions: int = 256
-    batch: int = 16
+    batch: int = 8
     steps: int = 6000
     lr: float = 3e-3
     warmup: int = 200
