@@ -6,63 +6,17 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 incomplete but resumable, 130 interrupt
 
 from __future__ import annotations
 
-import json
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from neurolens import NeurolensError, __version__
+from neurolens import NeurolensError, UsageError, __version__
+from neurolens.options import Group, LayerList, Share, TokenCount, emit, json_option
 
 EXISTING = click.Path(path_type=Path)
-SCALES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
-
-
-class TokenCount(click.ParamType):
-    """A number of tokens: 300000, 300k, 5M."""
-
-    name = "count"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgb]?)", str(value).strip().lower())
-        number = int(float(match[1]) * SCALES[match[2]]) if match else 0
-        if number < 1:
-            self.fail(f"{value!r} is no number of tokens; expected for example 300000, 300k or 5M", param, ctx)
-        return number
-
-
-class LayerList(click.ParamType):
-    """Layer numbers: 0,2-5."""
-
-    name = "layers"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        if isinstance(value, list):
-            return value
-        layers: set[int] = set()
-        for part in str(value).split(","):
-            match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
-            if not match or (match[2] and int(match[2]) < int(match[1])):
-                self.fail(f"{part!r} is no layer or range of layers; expected for example 0,2-5", param, ctx)
-            layers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-        return sorted(layers)
-
-
-class Share(click.ParamType):
-    """A label's share: wiki=2."""
-
-    name = "label=share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        if isinstance(value, tuple):
-            return value
-        label, _, number = str(value).rpartition("=")
-        if not label or not re.fullmatch(r"\d+(\.\d+)?", number) or float(number) <= 0:
-            self.fail(f"{value!r} is no share; expected LABEL=NUMBER, for example wiki=2", param, ctx)
-        return label, float(number)
 
 
 def say(line: str) -> None:
@@ -70,7 +24,7 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="neurolens")
 def cli() -> None:
     """What do the neurons of a language model do? One bit a neuron and token, and everything that follows from it.
@@ -80,6 +34,10 @@ def cli() -> None:
     neurolens collect MODEL DATA... -o RUN.zarr          text through the model, bits into the store
     neurolens analyze RUN.zarr                           dead neurons, token detectors
     neurolens plot RUN.zarr... -o figures/               the paper's figures
+    neurolens export RUN.zarr neurons.parquet            results as a table for other tools
+
+    Options have defaults in the environment: NEUROLENS_DEVICE=cuda for every command that has --device,
+    NEUROLENS_COLLECT_DEVICE=cuda for collect alone.
     """
 
 
@@ -93,11 +51,13 @@ def cli() -> None:
 @click.option("--label-key", help="Where it has its label (dotted).  [meta.pile_set_name, else the file's name]")
 @click.option("--seq-len", type=click.IntRange(min=2), help="Tokens a sequence.  [the model's positions]")
 @click.option("--layers", type=LayerList(), help="Layers to record, e.g. 0,2-5.  [all]")
-@click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True)
+@click.option("--revision", help="Branch, tag or commit of a MODEL on the hub.  [main]")
+@click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="[fp32 on a CPU, else as MODEL was saved]")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
 @click.option("--batch-tokens", type=TokenCount(), help="Tokens a forward pass.  [4096]")
 @click.option("--block-tokens", type=TokenCount(), help="Tokens a block, the unit of commit.  [262144, or what fits]")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and stop.")
+@json_option
 def collect(
     model: str,
     data: tuple[Path, ...],
@@ -108,24 +68,28 @@ def collect(
     label_key: str | None,
     seq_len: int | None,
     layers: list[int] | None,
-    dtype: str,
+    revision: str | None,
+    dtype: str | None,
     device: str,
     batch_tokens: int | None,
     block_tokens: int | None,
     dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Run text through MODEL and record which neurons are active on which token.
 
-    MODEL is a folder with a HF checkpoint (OPT, safetensors). DATA are .jsonl files, one document a line, or .txt
-    files, each one document. The same command again continues a run that was stopped.
+    MODEL is a folder with a HF checkpoint (OPT), or a name on the hub such as facebook/opt-125m. DATA are .jsonl
+    files, one document a line, or .txt files, each one document. The same command again continues a run that was stopped.
     """
     from neurolens.collect import DataSpec, collect
+    from neurolens.plan import Plan
 
     spec = DataSpec(data, text_key, label_key, tokens, dict(shares), seq_len)
-    collect(
+    result = collect(
         model,
         spec,
         output,
+        revision=revision,
         layers=layers,
         dtype=dtype,
         device=device,
@@ -136,6 +100,8 @@ def collect(
     )
     if not dry_run:
         say(f"{output}: collected; next: neurolens analyze {output}")
+    if as_json:
+        emit(result.facts() if isinstance(result, Plan) else _facts(output))
 
 
 @cli.command()
@@ -144,7 +110,8 @@ def collect(
 @click.option("--coverage", type=int, default=95, show_default=True, help="Percent of activations they account for.")
 @click.option("--min-rate", type=int, default=95, show_default=True, help="Percent of occurrences it is active on.")
 @click.option("--min-occurrences", type=int, default=1, show_default=True, help="Least occurrences of such a token.")
-def analyze(run: Path, **thresholds: int) -> None:
+@json_option
+def analyze(run: Path, as_json: bool, **thresholds: int) -> None:
     """Derive frequency, dead neurons, covering numbers and token detectors from a complete RUN.
 
     The defaults are the paper's rules. Results are written into the run; analysing again with other thresholds
@@ -154,7 +121,9 @@ def analyze(run: Path, **thresholds: int) -> None:
     from neurolens.detectors import Rules
 
     analyze_run(run, rules=Rules(**thresholds), say=say)
-    say(f"{run}: analysed; next: neurolens info {run}, neurolens plot {run}")
+    say(f"{run}: analysed; next: neurolens info {run}, neurolens plot {run}, neurolens export {run} FILE")
+    if as_json:
+        emit(_facts(run))
 
 
 @cli.command()
@@ -167,34 +136,82 @@ def analyze(run: Path, **thresholds: int) -> None:
     "--format", "formats", multiple=True, type=click.Choice(["png", "svg"]), default=("png", "svg"), show_default=True
 )
 @click.option("--list", "listing", is_flag=True, help="Name the figures and stop.")
-def plot(runs: tuple[Path, ...], output: Path, names: tuple[str, ...], formats: tuple[str, ...], listing: bool) -> None:
+@json_option
+def plot(
+    runs: tuple[Path, ...],
+    output: Path,
+    names: tuple[str, ...],
+    formats: tuple[str, ...],
+    listing: bool,
+    as_json: bool,
+) -> None:
     """Draw the paper's figures for one or several analysed RUNS, a line or a panel each."""
     from neurolens.plots import FIGURES, draw, save
 
     if listing:
-        for name, figure in FIGURES.items():
-            click.echo(f"{name:12} {figure.paper:8} {figure.title}")
+        listed = [{"name": name, "paper": figure.paper, "title": figure.title} for name, figure in FIGURES.items()]
+        if as_json:
+            emit({"figures": listed})
+            return
+        for figure in listed:
+            click.echo("{name:12} {paper:8} {title}".format(**figure))
         return
     if not runs:
         raise click.UsageError("Missing argument 'RUNS...'; give one or several RUN.zarr.")
     from neurolens.run import open_run
 
     tables = [open_run(run).neurons for run in runs]
+    written: list[Path] = []
     for name in names or FIGURES:
         for path in save(draw(name, tables), output, name, formats=formats):
-            click.echo(path)
+            written.append(path)
+            if not as_json:
+                click.echo(path)
+    if as_json:
+        emit({"written": written})
 
 
 @cli.command()
 @click.argument("run", type=EXISTING)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
-def info(run: Path, as_json: bool) -> None:
-    """What RUN holds: model, text, progress, size beside raw bits and entropy, and the headlines of its results."""
+@click.argument("file", type=EXISTING)
+@click.option(
+    "--table",
+    type=click.Choice(["neurons", "triggers"]),
+    default="neurons",
+    show_default=True,
+    help="A row a neuron, or a row a trigger.",
+)
+@click.option("--layers", type=LayerList(), help="Layers to write, e.g. 0,2-5.  [all]")
+@click.option("--tokenizer", metavar="MODEL", help="Write triggers as text, too, with the tokenizer of this MODEL.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@json_option
+def export(
+    run: Path, file: Path, table: str, layers: list[int] | None, tokenizer: str | None, force: bool, as_json: bool
+) -> None:
+    """Write results of an analysed RUN to FILE, a .parquet or .csv file.
+
+    Parquet keeps the columns' types, and the thresholds and versions in its metadata; csv is a header and rows.
+    """
     from neurolens.run import open_run
 
-    facts = open_run(run).info()
+    opened = open_run(run)
+    decode = None if tokenizer is None else _decoder(opened.store.attrs["tokenizer"], tokenizer)
+    done = opened.export(file, table=table, layers=layers, decode=decode, force=force)
+    say(f"{file}: {done.rows:,} {table}, {len(done.columns)} columns")
     if as_json:
-        click.echo(json.dumps(facts, indent=1))
+        emit(vars(done))
+    else:
+        click.echo(file)
+
+
+@cli.command()
+@click.argument("run", type=EXISTING)
+@json_option
+def info(run: Path, as_json: bool) -> None:
+    """What RUN holds: model, text, progress, size beside raw bits and entropy, and the headlines of its results."""
+    facts = _facts(run)
+    if as_json:
+        emit(facts)
         return
     for line in _info_lines(facts):
         click.echo(line)
@@ -209,12 +226,49 @@ def info(run: Path, as_json: bool) -> None:
     show_default=True,
     help="Folder for the run and the figures.",
 )
-def demo(output: Path) -> None:
+@json_option
+def demo(output: Path, as_json: bool) -> None:
     """Collect, analyze and plot the embedded model on text that every Python installation has."""
-    from neurolens.demo.demonstrate import demonstrate
+    from neurolens.demo.demonstrate import RUN, demonstrate
 
     for line in demonstrate(output, say=say):
-        click.echo(line)
+        click.echo(line, err=as_json)
+    if as_json:
+        emit(_facts(output / RUN))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes neurolens' commands and options in SHELL.
+
+    \b
+    bash   eval "$(neurolens completion bash)"       in ~/.bashrc
+    zsh    eval "$(neurolens completion zsh)"        in ~/.zshrc, after compinit
+    fish   neurolens completion fish | source        in ~/.config/fish/config.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # click has all three
+    click.echo(kind(cli, {}, "neurolens", "_NEUROLENS_COMPLETE").source(), nl=False)
+
+
+def _facts(run: Path) -> dict[str, Any]:
+    from neurolens.run import open_run
+
+    return open_run(run).info()
+
+
+def _decoder(fingerprint: str, model: str) -> Callable[[list[int]], str]:
+    """Token ids → text by the tokenizer of `model`, which must be the one whose fingerprint the run has."""
+    from neurolens.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint(model)
+    if checkpoint.tokenizer_fingerprint() != fingerprint:
+        raise UsageError(f"the tokenizer of {model} is not the one the run was made with; give the run's own model")
+    tokenizer = checkpoint.tokenizer()
+    return lambda ids: tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
 
 def _info_lines(facts: dict[str, Any]) -> list[str]:

@@ -28,7 +28,7 @@ from neurolens import NeurolensError, UsageError, __version__
 from neurolens.bits import transpose
 from neurolens.checkpoint import Checkpoint
 from neurolens.corpus import Block, Corpus, pack_documents
-from neurolens.decoder import ACTIVATION_RULE, Decoder, Shape, check_device, shape_of
+from neurolens.decoder import ACTIVATION_RULE, Decoder, Shape, check_device, default_dtype, shape_of
 from neurolens.documents import check_paths, read_documents
 from neurolens.plan import Plan, make_plan
 from neurolens.store import Store, lock
@@ -51,8 +51,9 @@ def collect(
     data: Corpus | DataSpec | Sequence[str | Path],
     output: str | Path,
     *,
+    revision: str | None = None,
     layers: Iterable[int] | None = None,
-    dtype: str = "fp32",
+    dtype: str | None = None,
     device: str = "cpu",
     batch_tokens: int | None = None,
     block_tokens: int | None = None,
@@ -61,15 +62,17 @@ def collect(
 ) -> Store | Plan:
     """Run text through a model and store which neurons are active on which token.
 
-    `model` is a checkpoint's folder; `data` files, a DataSpec or a ready Corpus; `output` the run to make or to
-    continue. `layers` defaults to all; `batch_tokens` and `block_tokens` as in `make_plan`. Returns the complete
+    `model` is a checkpoint's folder, or a name on the hub with `revision`; `dtype` defaults to fp32 on a CPU and
+    elsewhere to how the checkpoint was saved. `data` files, a DataSpec or a ready Corpus; `output` the run to make or
+    to continue. `layers` defaults to all; `batch_tokens` and `block_tokens` as in `make_plan`. Returns the complete
     Store, or with `dry_run` the Plan. `say` receives what a user should know, a line at a time. Raises UsageError,
     NeurolensError, and IncompleteError where the same call continues.
     """
     output = Path(output)
     check_device(device)
-    checkpoint = Checkpoint(model)
+    checkpoint = Checkpoint(model, revision, say=say)
     shape = shape_of(checkpoint)
+    dtype = dtype or default_dtype(checkpoint.config, device)
     spec = data if isinstance(data, (Corpus, DataSpec)) else DataSpec(tuple(check_paths(data)))
     existing = Store.open(output) if output.exists() else None
     corpus = spec if isinstance(spec, Corpus) else _read_corpus(checkpoint, spec, shape, say)
@@ -112,7 +115,7 @@ def collect(
         decoder = Decoder.load(checkpoint, dtype=dtype, device=device)  # before anything is written: it may not fit
         if existing is None:
             provenance = {
-                "model": {"id": str(model), "revision": None, "config": checkpoint.config},
+                "model": {"id": str(model), "revision": checkpoint.commit, "config": checkpoint.config},
                 "corpus": {} if isinstance(spec, Corpus) else _describe(spec),
                 "threads": torch.get_num_threads(),
                 "versions": versions(),

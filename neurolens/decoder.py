@@ -74,6 +74,16 @@ def shape_of(checkpoint: Checkpoint) -> Shape:
         raise NeurolensError(f"{checkpoint.folder}/config.json: missing or unusable {error}; fetch it again") from error
 
 
+def default_dtype(config: dict[str, Any], device: str) -> str:
+    """What a model computes in unless told: fp32 on a CPU, else as its checkpoint was saved (fp32 if unknown).
+
+    fp16 on a CPU is slower than fp32 and flips bits near zero; on a GPU it is how OPT was trained and published.
+    """
+    stored = str(config.get("dtype") or config.get("torch_dtype")).removeprefix("torch.")
+    names = {str(dtype).removeprefix("torch."): name for name, dtype in DTYPES.items()}
+    return "fp32" if torch.device(device).type == "cpu" else names.get(stored, "fp32")
+
+
 def check_device(device: str) -> None:
     """Raise UsageError unless torch can use the device."""
     try:

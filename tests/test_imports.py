@@ -19,9 +19,10 @@ PACKAGE = Path(neurolens.__file__).parent
 # A module imports only from layers above its own line. "" is the package itself, `neurolens/__init__.py`.
 LAYERS = [
     {""},
-    {"bits", "kernels", "documents", "checkpoint", "testing", "demo", "demo.text"},
-    {"corpus", "demo.train"},
-    {"variables", "store", "decoder"},
+    {"bits", "kernels", "documents", "weights", "testing", "demo", "demo.text"},
+    {"corpus", "hub", "demo.train"},
+    {"variables", "store", "checkpoint"},
+    {"decoder"},
     {"counts", "plan"},
     {"activity", "detectors", "neurons"},
     {"analyze", "plots"},
@@ -38,10 +39,11 @@ HOMES = {
     "click": {"cli"},
     "numba": {"bits", "kernels"},
     "llvmlite": {"kernels"},
-    "torch": {"decoder", "collect", "testing", "demo.train"},
+    "huggingface_hub": {"hub"},
+    "torch": {"decoder", "weights", "collect", "testing", "demo.train"},
     "transformers": {"decoder", "checkpoint", "testing", "demo.train"},
     "tokenizers": {"testing", "demo.train"},
-    "safetensors": {"checkpoint", "testing"},
+    "safetensors": {"weights", "testing"},
     "zarr": {"store"},
     "matplotlib": {"plots"},
     "pandas": {"neurons"},
@@ -52,10 +54,10 @@ FREE_OF = {
     "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "neurons"}
     | {"store", "analyze", "run", "plots"},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
-    | {"detectors", "neurons", "plots"},
+    | {"weights", "hub", "detectors", "neurons", "plots"},
     "matplotlib": set(RANK) - {"plots", "demo.demonstrate", "cli"},
     "numba": {"", "documents", "checkpoint", "corpus", "variables", "store", "neurons"},
-    "numpy": {"", "documents", "checkpoint"},
+    "numpy": {"", "documents", "checkpoint", "weights", "hub"},
 }
 NAMES_ITS_MODULES_AT_RUN_TIME = {"", "demo.text"}  # importlib: the lazy names of the package; standard library modules
 LEAVES = {"testing", "demo.train", "cli"}  # for people and tests; nothing of the package needs them
