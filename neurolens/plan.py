@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from neurolens import UsageError
 from neurolens.corpus import block_sequences, blocks
@@ -41,6 +42,22 @@ class Plan:
         hidden = block * self.shape.hidden * self.bytes_per_value
         rows = 4 * block * self.shape.neurons // 8
         return weights + hidden + rows + 3 * batch * self.shape.neurons * self.bytes_per_value
+
+    def facts(self) -> dict[str, Any]:
+        """The plan in plain numbers."""
+        sequences, positions = self.corpus
+        return {
+            "layers": self.layers,
+            "neurons_per_layer": self.shape.neurons,
+            "tokens": sequences * positions,
+            "sequences": sequences,
+            "positions": positions,
+            "blocks": len(blocks(self.corpus, self.block_sequences)),
+            "block_tokens": self.block_sequences * positions,
+            "batch_tokens": self.batch_sequences * positions,
+            "memory_bytes": self.memory_bytes,
+            "raw_bytes": self.raw_bytes,
+        }
 
     def lines(self) -> list[str]:
         """The plan in words, a line each."""

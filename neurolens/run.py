@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from neurolens.activity import dead_upper_bound, mean_frequency_of_alive, satura
 from neurolens.bits import unpack
 from neurolens.neurons import Neurons
 from neurolens.store import Store
+
+if TYPE_CHECKING:
+    from neurolens.export import Export
 
 ANALYZE = "run 'neurolens analyze {}' first"
 
@@ -78,6 +82,23 @@ class Run:
     def saturation(self) -> tuple[np.ndarray, np.ndarray]:
         """(tokens `(point,)`, alive `(layer, point)`): neurons active at least once, against tokens seen."""
         return saturation(self.neurons["first_active"], self.store.n_tokens)
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        table: str = "neurons",
+        layers: Iterable[int] | None = None,
+        decode: Callable[[list[int]], str] | None = None,
+        force: bool = False,
+    ) -> Export:
+        """Write a table of results, `neurons` or `triggers`, to a .parquet or .csv file; see `export_table`.
+
+        `run.export("triggers.parquet", table="triggers", decode=tokenizer.decode)` writes the triggers with text.
+        """
+        from neurolens.export import export_table
+
+        return export_table(self.store, path, table=table, layers=layers, decode=decode, force=force)
 
     def info(self) -> dict[str, Any]:
         """What the run is and holds, as plain numbers and strings."""

@@ -19,13 +19,13 @@ PACKAGE = Path(neurolens.__file__).parent
 # A module imports only from layers above its own line. "" is the package itself, `neurolens/__init__.py`.
 LAYERS = [
     {""},
-    {"bits", "kernels", "documents", "weights", "testing", "demo", "demo.text"},
+    {"bits", "kernels", "documents", "weights", "options", "testing", "demo", "demo.text"},
     {"corpus", "hub", "demo.train"},
     {"variables", "store", "checkpoint"},
     {"decoder"},
     {"counts", "plan"},
     {"activity", "detectors", "neurons"},
-    {"analyze", "plots"},
+    {"analyze", "plots", "export"},
     {"collect", "run"},
     {"demo.demonstrate"},
     {"cli"},
@@ -36,7 +36,8 @@ RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 HOMES = {
     "numpy": None,
     "tqdm": {"collect", "analyze"},
-    "click": {"cli"},
+    "click": {"cli", "options"},
+    "pyarrow": {"export"},
     "numba": {"bits", "kernels"},
     "llvmlite": {"kernels"},
     "huggingface_hub": {"hub"},
@@ -52,12 +53,12 @@ HOMES = {
 # What these must not load, not even through others
 FREE_OF = {
     "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "neurons"}
-    | {"store", "analyze", "run", "plots"},
+    | {"store", "analyze", "export", "run", "plots"},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
     | {"weights", "hub", "detectors", "neurons", "plots"},
     "matplotlib": set(RANK) - {"plots", "demo.demonstrate", "cli"},
-    "numba": {"", "documents", "checkpoint", "corpus", "variables", "store", "neurons"},
-    "numpy": {"", "documents", "checkpoint", "weights", "hub"},
+    "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "neurons"},
+    "numpy": {"", "options", "documents", "checkpoint", "weights", "hub"},
 }
 NAMES_ITS_MODULES_AT_RUN_TIME = {"", "demo.text"}  # importlib: the lazy names of the package; standard library modules
 LEAVES = {"testing", "demo.train", "cli"}  # for people and tests; nothing of the package needs them
@@ -195,7 +196,7 @@ def test_modules_are_imported_by_statements():
 # what an import really loads
 
 HEAVY = {"torch", "numpy", "zarr", "numba", "llvmlite", "matplotlib", "transformers", "tokenizers", "safetensors"}
-HEAVY |= {"scipy", "pandas", "xarray"}
+HEAVY |= {"scipy", "pandas", "xarray", "pyarrow"}
 
 
 def loaded_by(code: str, tmp_path: Path) -> set[str]:
@@ -216,6 +217,7 @@ def loaded_by(code: str, tmp_path: Path) -> set[str]:
         "import neurolens.cli",
         "from neurolens.cli import run; assert run(['--help']) == 0",
         "from neurolens.cli import run; assert run(['collect', '--help']) == 0",
+        "from neurolens.cli import run; assert run(['completion', 'fish']) == 0",
         "from neurolens.cli import run; assert run(['no-such-command']) == 2",
     ],
 )
@@ -230,7 +232,8 @@ def test_the_package_and_its_command_line_load_nothing_heavy(code, tmp_path):
         ("documents, checkpoint", HEAVY),
         ("variables, counts, activity, detectors, neurons", {"torch", "zarr", "matplotlib", "pandas", "xarray"}),
         ("plots", {"torch", "zarr", "numba", "pandas", "xarray"}),
-        ("run", {"torch", "matplotlib", "transformers", "pandas", "xarray"}),
+        ("run", {"torch", "matplotlib", "transformers", "pandas", "xarray", "pyarrow"}),
+        ("export", {"torch", "matplotlib", "transformers", "pandas", "xarray"}),
     ],
 )
 def test_modules_load_no_more_than_they_say(modules, free_of, tmp_path):

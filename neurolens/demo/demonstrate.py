@@ -18,6 +18,7 @@ from neurolens.plots import FIGURES, draw, save
 from neurolens.run import Run, open_run
 
 MODEL = Path(__file__).with_name("model")
+RUN = "demo.zarr"  # in the folder
 TOKENS = 393_216  # a block and a half: enough for the curve of dead neurons to flatten, under a minute on two cores
 
 
@@ -26,7 +27,7 @@ def demonstrate(
 ) -> list[str]:
     """Collect, analyze and plot into `folder`; returns what was written and found, a line each."""
     folder.mkdir(parents=True, exist_ok=True)
-    run_path = folder / "demo.zarr"
+    run_path = folder / RUN
     say("neurolens demo: a small OPT, trained on this kind of text, reads held-out code, prose and math")
     corpus = demo_corpus(model, tokens)
     collect(model, corpus, run_path, say=say)
