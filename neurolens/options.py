@@ -1,8 +1,8 @@
 """Options: what those of all commands have in common: types of values, `--json`, and defaults from the environment.
 
 `NEUROLENS_COLLECT_DTYPE` is the default of `neurolens collect --dtype`, `NEUROLENS_DTYPE` that of every command with
-`--dtype`; the first wins, and the command line before both. `--output` and switches say what one command does, so that
-they are read under the command's own name only. Commands need nothing for it: `Group` gives every option its names.
+`--dtype`; the first wins, and the command line before both. Paths and switches say what one command does, so that they
+are read under the command's own name only. Commands need nothing for it: `Group` gives every option its names.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def variables(command: str, option: click.Option) -> list[str]:
     """Names of the variables that hold the option's default, the command's own first."""
     name = max(option.opts, key=len).lstrip("-").replace("-", "_").upper()
     own = f"{PREFIX}{command.replace('-', '_').upper()}_{name}"
-    return [own] if option.is_flag or name == "OUTPUT" else [own, PREFIX + name]
+    return [own] if option.is_flag or isinstance(option.type, click.Path) else [own, PREFIX + name]
 
 
 def from_environment(ctx: click.Context, option: click.Parameter | None) -> str | None:

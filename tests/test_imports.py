@@ -218,6 +218,8 @@ def loaded_by(code: str, tmp_path: Path) -> set[str]:
         "from neurolens.cli import run; assert run(['--help']) == 0",
         "from neurolens.cli import run; assert run(['collect', '--help']) == 0",
         "from neurolens.cli import run; assert run(['completion', 'fish']) == 0",
+        "import os, contextlib; from neurolens.cli import run; os.environ |= {'COMP_WORDS': 'neurolens plot --', "
+        "'COMP_CWORD': '2', '_NEUROLENS_COMPLETE': 'bash_complete'}\nwith contextlib.suppress(SystemExit): run([])",
         "from neurolens.cli import run; assert run(['no-such-command']) == 2",
     ],
 )
