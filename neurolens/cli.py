@@ -20,8 +20,8 @@ EXISTING = click.Path(path_type=Path)
 
 
 def say(line: str) -> None:
-    """A line for the user, beside the data."""
-    click.echo(line, err=True)
+    """A line for the user, beside the data. It may name files and labels, which are anybody's."""
+    click.echo(printable(line), err=True)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,12 +43,12 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("model")
-@click.argument("data", nargs=-1, required=True, type=EXISTING)
+@click.argument("data", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, type=EXISTING, help="The run to make, or to continue: RUN.zarr.")
 @click.option("--tokens", type=TokenCount(), help="How much text, e.g. 5M, in equal shares of each label.  [all]")
 @click.option("--share", "shares", multiple=True, type=Share(), help="A label's share of --tokens, e.g. wiki=2.  [1]")
 @click.option("--text-key", default="text", show_default=True, help="Where a record has its text (dotted).")
-@click.option("--label-key", help="Where it has its label (dotted).  [meta.pile_set_name, else the file's name]")
+@click.option("--label-key", help="Where it has its label (dotted).  [meta.pile_set_name, else by file]")
 @click.option("--seq-len", type=click.IntRange(min=2), help="Tokens a sequence.  [the model's positions]")
 @click.option("--layers", type=LayerList(), help="Layers to record, e.g. 0,2-5.  [all]")
 @click.option("--revision", help="Branch, tag or commit of a MODEL on the hub.  [main]")
@@ -60,7 +60,7 @@ def cli() -> None:
 @json_option
 def collect(
     model: str,
-    data: tuple[Path, ...],
+    data: tuple[str, ...],
     output: Path,
     tokens: int | None,
     shares: tuple[tuple[str, float], ...],
@@ -78,8 +78,10 @@ def collect(
 ) -> None:
     """Run text through MODEL and record which neurons are active on which token.
 
-    MODEL is a folder with a HF checkpoint (OPT), or a name on the hub such as facebook/opt-125m. DATA are .jsonl
-    files, one document a line, or .txt files, each one document. The same command again continues a run that was stopped.
+    MODEL is a folder with a HF checkpoint (OPT), or a name on the hub such as facebook/opt-125m. DATA is any
+    number of files, folders, globs and hf:NAME[:CONFIG][:SPLIT] (a data set of the hub, streamed). Files are .jsonl, a
+    document a line, .txt, each a document, plain or compressed (.gz .xz .bz2 .zst), or .parquet, a document a row.
+    The same command again continues a run that was stopped.
     """
     from neurolens.collect import DataSpec, collect
     from neurolens.plan import Plan

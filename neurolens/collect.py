@@ -14,8 +14,7 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,28 +26,18 @@ from tqdm import tqdm
 from neurolens import NeurolensError, UsageError, __version__
 from neurolens.bits import transpose
 from neurolens.checkpoint import Checkpoint
-from neurolens.corpus import Block, Corpus, pack_documents
+from neurolens.corpus import Block, Corpus
+from neurolens.data import DataSpec, describe, read_corpus, spec_of
 from neurolens.decoder import ACTIVATION_RULE, Decoder, Shape, check_device, default_dtype, shape_of
-from neurolens.documents import check_paths, read_documents
+from neurolens.documents import Document
 from neurolens.plan import Plan, make_plan
+from neurolens.sources import find_sources
 from neurolens.store import Store, lock
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """Which text a run reads: files, keys, size and shares (design: corpus spec)."""
-
-    paths: tuple[Path, ...]
-    text_key: str = "text"
-    label_key: str | None = None
-    tokens: int | None = None
-    shares: Mapping[str, float] = field(default_factory=dict)
-    seq_len: int | None = None
 
 
 def collect(
     model: str | Path,
-    data: Corpus | DataSpec | Sequence[str | Path],
+    data: Corpus | DataSpec | str | Path | Iterable[str | Path | tuple[str, str | int] | Document],
     output: str | Path,
     *,
     revision: str | None = None,
@@ -63,9 +52,10 @@ def collect(
     """Run text through a model and store which neurons are active on which token.
 
     `model` is a checkpoint's folder, or a name on the hub with `revision`; `dtype` defaults to fp32 on a CPU and
-    elsewhere to how the checkpoint was saved. `data` files, a DataSpec or a ready Corpus; `output` the run to make or
-    to continue. `layers` defaults to all; `batch_tokens` and `block_tokens` as in `make_plan`. Returns the complete
-    Store, or with `dry_run` the Plan. `say` receives what a user should know, a line at a time. Raises UsageError,
+    elsewhere to how the checkpoint was saved. `data` is a path or paths (files, folders, globs, `hf:NAME`), an
+    iterable of (text, label), a DataSpec or a ready Corpus; `output` the run to make or to continue. `layers` defaults
+    to all; `batch_tokens` and `block_tokens` as in `make_plan`. Returns the complete Store, or with `dry_run` the
+    Plan. `say` receives what a user should know, a line at a time. Raises UsageError,
     NeurolensError, and IncompleteError where the same call continues.
     """
     output = Path(output)
@@ -73,9 +63,10 @@ def collect(
     checkpoint = Checkpoint(model, revision, say=say)
     shape = shape_of(checkpoint)
     dtype = dtype or default_dtype(checkpoint.config, device)
-    spec = data if isinstance(data, (Corpus, DataSpec)) else DataSpec(tuple(check_paths(data)))
+    spec = data if isinstance(data, (Corpus, DataSpec)) else spec_of(data)
+    sources = [] if isinstance(spec, Corpus) else find_sources(spec.paths, say=say)
     existing = Store.open(output) if output.exists() else None
-    corpus = spec if isinstance(spec, Corpus) else _read_corpus(checkpoint, spec, shape, say)
+    corpus = spec if isinstance(spec, Corpus) else read_corpus(spec, sources, checkpoint, shape.positions, say)
     _check_corpus(corpus, checkpoint, shape)
     plan = make_plan(
         shape,
@@ -116,7 +107,7 @@ def collect(
         if existing is None:
             provenance = {
                 "model": {"id": str(model), "revision": checkpoint.commit, "config": checkpoint.config},
-                "corpus": {} if isinstance(spec, Corpus) else _describe(spec),
+                "corpus": {} if isinstance(spec, Corpus) else describe(spec, sources),
                 "threads": torch.get_num_threads(),
                 "versions": versions(),
             }
@@ -221,36 +212,6 @@ class _Committer:
                 self._free.put(rows)
 
 
-def _read_corpus(checkpoint: Checkpoint, spec: DataSpec, shape: Shape, say: Callable[[str], object]) -> Corpus:
-    positions = spec.seq_len or shape.positions
-    if not 2 <= positions <= shape.positions:
-        raise UsageError(
-            f"--seq-len {positions} is out of range: the model has {shape.positions} positions (at least 2)"
-        )
-    if spec.shares and spec.tokens is None:
-        raise UsageError("--share needs --tokens: shares of how many?")
-    documents = read_documents(check_paths(spec.paths), text_key=spec.text_key, label_key=spec.label_key)
-    with tqdm(total=spec.tokens, unit="tok", unit_scale=True, desc="tokenise", disable=None) as bar:
-        corpus = pack_documents(
-            documents,
-            checkpoint.encoder(),
-            positions=positions,
-            tokens=spec.tokens,
-            shares=spec.shares,
-            eos=checkpoint.config.get("bos_token_id", 2),
-            progress=bar.update,
-        )
-    for label, note in corpus.notes.items():
-        unread = f", {note['unread_documents']:,} not needed" if note["unread_documents"] else ""
-        short = "; less than its share" if note["short_of_share"] else ""
-        tail = f"{note['tail_tokens']:,} tokens beyond the last sequence"
-        say(
-            f"{label}: {note['sequences']:,} sequences from {note['used']:,} of {note['documents']:,} documents "
-            f"(dropped: {note['empty']:,} empty, {tail}{unread}){short}"
-        )
-    return corpus
-
-
 def _check_corpus(corpus: Corpus, checkpoint: Checkpoint, shape: Shape) -> None:
     least, most = int(corpus.tokens.min()), int(corpus.tokens.max())
     if least < 0 or most >= int(checkpoint.config["vocab_size"]):
@@ -306,10 +267,3 @@ def _brief(value: Any) -> str:
 def versions() -> dict[str, str]:
     """The versions that can decide a bit."""
     return {"neurolens": __version__, **{name: version(name) for name in ("torch", "transformers", "numpy")}}
-
-
-def _describe(spec: DataSpec) -> dict[str, Any]:
-    described = asdict(spec)
-    described["paths"] = [{"name": path.name, "bytes": path.stat().st_size} for path in spec.paths]
-    described["shares"] = dict(spec.shares)
-    return described

@@ -186,14 +186,16 @@ def pack_documents(
     shares: Mapping[str, float] | None = None,
     eos: int = EOS,
     progress: Callable[[int], object] | None = None,
+    not_needed: Callable[[Document], object] | None = None,
 ) -> Corpus:
     """Tokenise, pack, cut to size and interleave.
 
     `encode` maps texts to token ids without special tokens. `tokens` is the size wanted (S·T, rounded down to
     whole sequences), in shares given by label (default 1 each); None takes all there is. One pass over the
     documents: a label whose share is full is read on but no longer tokenised; `progress` is called with the number
-    of tokens gained. A label with less than its share is used whole (noted in `notes`). Raises NeurolensError for
-    an empty corpus and for a label shorter than one sequence, UsageError for shares of unknown labels or not above 0.
+    of tokens gained, `not_needed` with each document of a full label. A label with less than its share is used whole
+    (noted in `notes`). Raises NeurolensError for an empty corpus and for a label shorter than one sequence,
+    UsageError for shares of unknown labels or not above 0.
     """
     shares = dict(shares or {})
     for name, share in shares.items():
@@ -227,6 +229,8 @@ def pack_documents(
         streams.setdefault(document.label, _Stream(width))
         if full(document.label):
             skipped[document.label] = skipped.get(document.label, 0) + 1
+            if not_needed:
+                not_needed(document)
             continue
         waiting.append(document)
         held += len(document.text)

@@ -1,19 +1,18 @@
-"""Files → documents: jsonl as in the Pile, and plain text. Names file and line of what is wrong."""
+"""Records → documents: which of a record is text, which its label. Names source and place of what is wrong."""
 
 from __future__ import annotations
 
-import codecs
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from neurolens import NeurolensError, UsageError
+from neurolens import NeurolensError
+from neurolens.records import key_error, read_records, read_text
+from neurolens.sources import FileSource, Source
 
 TEXT_KEY = "text"
 LABEL_KEY = "meta.pile_set_name"  # where the Pile says which of its parts a document is from
-SUFFIXES = (".jsonl", ".txt")
+PARTS = ("content", "value")  # where a chat's messages have their text
 
 
 @dataclass(frozen=True)
@@ -27,97 +26,110 @@ class Document:
 
 
 def read_documents(
-    paths: Iterable[str | Path], *, text_key: str = TEXT_KEY, label_key: str | None = None
+    sources: Iterable[Source], *, text_key: str = TEXT_KEY, label_key: str | None = None, left: Container[int] = ()
 ) -> Iterator[Document]:
-    """Yield the documents of jsonl and txt files, in the order given.
+    """Yield the documents of the sources (`find_sources`), in their order; no sources, no documents.
 
-    A jsonl line is a document: its text under `text_key`, its label under `label_key`, both dotted for nested
-    objects (`meta.pile_set_name`). A txt file is one document. Without a label in the record the label is the
-    file's name without its ending; a `label_key` given by the caller that no record of a file has is an error
-    (a typing mistake would else be read as one label). Raises NeurolensError with file and line.
+    A record is a document: its text under `text_key`, its label under `label_key`, both dotted for nested objects
+    (`meta.pile_set_name`). The text is a string, a list of strings, or a chat: a list of objects with `content` (or
+    `value`); parts are joined by line ends. A txt file is one document. Without a label in the record the label is
+    the source's; a `label_key` given by the caller that no record of a source has is an error (a typing mistake would
+    else be read as one label). The number of a source that turns up in `left` is looked at after each of its
+    documents: its rest is left unread. Raises NeurolensError with source and line or row.
     """
-    for number, path in enumerate(map(Path, paths)):
-        if path.suffix == ".txt":
-            yield Document(_decode(_read(path), path, "the file"), path.stem, number, 0)
+    keys = {text_key: "--text-key"} | {label_key or LABEL_KEY: "--label-key" if label_key else ""}
+    for number, source in enumerate(sources):
+        if isinstance(source, FileSource) and source.kind == "txt":
+            yield Document(read_text(source), source.label, number, 0)
+            continue
+        labelled = unlabelled = 0
+        for record, (where, value) in enumerate(read_records(source, keys)):
+            found = look_up(value, text_key)
+            text = join(found)
+            if text is None:
+                raise key_error(source, where, text_key, value, found=_kind(found))
+            given = look_up(value, label_key or LABEL_KEY)
+            label = str(given) if isinstance(given, (str, int)) else None
+            labelled += label is not None
+            unlabelled += label is None
+            yield Document(_whole(text), source.label if label is None else _whole(label), number, record)
+            if number in left:
+                break
+        if label_key and unlabelled and not labelled:
+            raise NeurolensError(
+                f"{source}: none of its {unlabelled} records has a text or a number under {label_key!r}; "
+                "correct --label-key"
+            )
+
+
+def number_documents(items: Iterable[Any]) -> Iterator[Document]:
+    """Yield the documents of any iterable of (text, label) pairs or of Documents, which stay as they are.
+
+    Labels are strings or integers; a pair's `record` is its place in the iterable. Raises NeurolensError naming the
+    place, counted from 1, of what is no such thing.
+    """
+    for record, item in enumerate(items):
+        if isinstance(item, Document):
+            yield item
+        elif _is_pair(item):
+            yield Document(_whole(item[0]), _whole(str(item[1])), 0, record)
         else:
-            yield from _read_jsonl(path, number, text_key, label_key)
+            raise NeurolensError(
+                f"document {record + 1} is {_shown(item)}; expected (text, label), or a neurolens.documents.Document"
+            )
 
 
-def check_paths(paths: Iterable[str | Path]) -> list[Path]:
-    """The paths, each an existing jsonl or txt file; raises UsageError naming the first that is not."""
-    checked = [Path(path) for path in paths]
-    for path in checked:
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder; give the {' and '.join(SUFFIXES)} files in it")
-        if not path.is_file():
-            raise UsageError(f"no file {path}; give existing {' or '.join(SUFFIXES)} files")
-        if path.suffix not in SUFFIXES:
-            raise UsageError(f"{path} ends in {path.suffix or 'nothing'!r}; expected {' or '.join(SUFFIXES)}")
-    return checked
+def join(value: Any) -> str | None:
+    """The text of a string, of a list of strings, or of a chat's messages, joined by line ends; None for all else.
+
+    An empty list is an empty text.
+    """
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        return None
+    parts = [_part(part) for part in value]
+    return None if None in parts else "\n".join(part for part in parts if part is not None)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise NeurolensError(f"cannot read {path}: {error.strerror}") from error
+def _part(value: Any) -> str | None:
+    if isinstance(value, dict):
+        value = next((value[key] for key in PARTS if isinstance(value.get(key), str)), None)
+    return value if isinstance(value, str) else None
 
 
-def _decode(data: bytes, path: Path, where: str) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise NeurolensError(
-            f"{path}: {where} is not UTF-8 (byte 0x{error.object[error.start]:02x} at offset "
-            f"{error.start + len(data) - len(error.object)}); convert the file"  # the decoder cuts off a BOM first
-        ) from error
+def _kind(value: Any) -> str:
+    """What there is in place of a text, for an error's "has … 'key'"."""
+    if value is None:
+        return "no"
+    if not isinstance(value, list):
+        return f"a {type(value).__name__} under"
+    i, part = next((i, part) for i, part in enumerate(value, start=1) if _part(part) is None)
+    what = (
+        f"an object without text under {' or '.join(PARTS)}" if isinstance(part, dict) else f"a {type(part).__name__}"
+    )
+    return f"a list whose part {i} is {what} under"
 
 
-def _read_jsonl(path: Path, number: int, text_key: str, label_key: str | None) -> Iterator[Document]:
-    labelled = unlabelled = 0
-    record = -1
-    try:
-        with path.open("rb") as lines:
-            for line_number, line in enumerate(lines, start=1):
-                if not line.removeprefix(codecs.BOM_UTF8).strip():
-                    continue
-                record += 1
-                where = f"line {line_number}"
-                value = _parse(_decode(line, path, where), path, where)
-                text = look_up(value, text_key)
-                if not isinstance(text, str):
-                    found = "no" if text is None else f"a {type(text).__name__} under"
-                    keys = ", ".join(repr(key)[:40] for key in list(value)[:8]) or "no keys"
-                    raise NeurolensError(f"{path}: {where} has {found} {text_key!r} (it has: {keys}); give --text-key")
-                given = look_up(value, label_key or LABEL_KEY)
-                label = str(given) if isinstance(given, (str, int)) else None
-                labelled += label is not None
-                unlabelled += label is None
-                if b"\\u" in line:
-                    text, label = _whole(text), label and _whole(label)
-                yield Document(text, path.stem if label is None else label, number, record)
-    except OSError as error:
-        raise NeurolensError(f"cannot read {path}: {error.strerror}") from error
-    if label_key and unlabelled and not labelled:
-        raise NeurolensError(
-            f"{path}: none of its {unlabelled} records has a text or a number under {label_key!r}; correct --label-key"
-        )
+def _is_pair(item: Any) -> bool:
+    pair = isinstance(item, (tuple, list)) and len(item) == 2
+    return pair and isinstance(item[0], str) and isinstance(item[1], (str, int))
+
+
+def _shown(item: Any) -> str:
+    parts = f" of {', '.join(type(part).__name__ for part in item[:3])}" if isinstance(item, (tuple, list)) else ""
+    return f"a {type(item).__name__}{parts}"
 
 
 def _whole(text: str) -> str:
-    """The text with U+FFFD for each half of a surrogate pair: JSON escapes can spell one, UTF-8 cannot."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _parse(line: str, path: Path, where: str) -> dict[str, Any]:
+    """The text with U+FFFD for each half of a surrogate pair: JSON escapes and Python can spell one, UTF-8 cannot."""
+    if text.isascii():
+        return text
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        reason = str(error).split(":")[0] or "nested too deeply"
-        raise NeurolensError(f"{path}: {where} is not JSON ({reason}); expected one object a line") from error
-    if not isinstance(value, dict):
-        raise NeurolensError(f"{path}: {where} is a JSON {type(value).__name__}; expected an object with the text")
-    return value
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def look_up(record: Any, key: str) -> Any:

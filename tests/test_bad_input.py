@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
 import shutil
 import subprocess
@@ -73,8 +75,56 @@ def test_missing_file(says: Says, tiny_model: Path, output: Path, tmp_path: Path
     assert "no file" in says(2, "collect", tiny_model, tmp_path / "absent.jsonl", "-o", output)
 
 
-def test_folder_as_data(says: Says, tiny_model: Path, output: Path, tmp_path: Path) -> None:
-    assert "is a folder" in says(2, "collect", tiny_model, tmp_path, "-o", output)
+def test_folder_or_glob_without_anything_readable(says: Says, tiny_model: Path, output: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("x")
+    line = says(2, "collect", tiny_model, tmp_path, "-o", output)
+    assert "holds no readable file (1 file of other kinds)" in line and ".parquet" in line
+    assert "matches no readable file" in says(2, "collect", tiny_model, tmp_path / "*.md", "-o", output)
+    assert "matches no file" in says(2, "collect", tiny_model, tmp_path / "*.jsonl", "-o", output)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("cut.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 99)[:-9], "cut.jsonl.gz cannot be decompressed after line"),
+        ("empty.txt.xz", b"", "empty.txt.xz cannot be decompressed (it is empty)"),
+        ("no.jsonl.zst", b'{"text": "x"}\n', "no.jsonl.zst cannot be decompressed ("),
+        ("line.jsonl.bz2", bz2.compress(b'{"text": "x"}\n{\n'), "line.jsonl.bz2: line 2 is not JSON ("),
+        ("words.parquet", b"words\n" * 9, "words.parquet cannot be read (Parquet magic bytes not found"),
+        ("empty.parquet", b"", "empty.parquet cannot be read (Parquet file size is 0 bytes)"),
+        ("array.json", b'[{"text": "x"}]', "make lines of it"),
+    ],
+)
+def test_damaged_files(
+    name: str, content: bytes, expected: str, says: Says, tiny_model: Path, data: Path, output: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert expected in says(1, "collect", tiny_model, data, tmp_path / name, "-o", output)
+
+
+def test_parquet_without_rows_or_with_other_columns(
+    says: Says, tiny_model: Path, data: Path, output: Path, tmp_path: Path
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    empty, other = tmp_path / "empty.parquet", tmp_path / "other.parquet"
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), empty)
+    assert "the corpus is empty" in says(1, "collect", tiny_model, empty, "-o", output)
+    pq.write_table(pa.table({"body": ["x"], "a\x1b[31m\nb": ["y"]}), other)
+    line = says(1, "collect", tiny_model, data, empty, other, "-o", output)
+    assert "other.parquet: the table has no 'text' (it has: 'body'" in line and "\x1b" not in line
+    line = says(1, "collect", tiny_model, other, "--text-key", "body", "--label-key", "set", "-o", output)
+    assert "the table has no 'set'" in line and "--label-key" in line
+
+
+def test_data_set_of_the_hub_without_network(
+    says: Says, tiny_model: Path, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = says(1, "collect", tiny_model, "hf:no-such-owner/no-such-set", "-o", output)
+    assert "hf:no-such-owner/no-such-set::train cannot be read" in line and "check the network" in line
+    assert "hf:NAME[:CONFIG][:SPLIT]" in says(2, "collect", tiny_model, "hf:a/b/c", "-o", output)
 
 
 def test_empty_corpus(says: Says, tiny_model: Path, output: Path, write_jsonl: Callable[..., Path]) -> None:
@@ -115,6 +165,15 @@ def test_hostile_names_are_escaped(
 ) -> None:
     data = write_jsonl("other.jsonl", [{"a\x1b[31m\nb": "abc"}])
     assert "\x1b" not in says(1, "collect", tiny_model, data, "-o", output)
+
+
+def test_hostile_labels_are_escaped(
+    tiny_model: Path, output: Path, write_jsonl: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    record = {"text": "ab " * 99, "meta": {"pile_set_name": "a\x1b[31m\nb"}}
+    arguments = ["collect", str(tiny_model), str(write_jsonl("a.jsonl", [record])), "-o", str(output), "--dry-run"]
+    assert neurolens(arguments) == 0
+    assert "\x1b" not in (said := capfd.readouterr().err) and "a\\x1b[31m\\nb: " in said
 
 
 @pytest.mark.parametrize(

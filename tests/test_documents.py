@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurolens import NeurolensError, UsageError
-from neurolens.documents import Document, check_paths, look_up, read_documents
+from neurolens import NeurolensError
+from neurolens.documents import Document, join, look_up, number_documents
+from neurolens.documents import read_documents as read_sources
+from neurolens.sources import FileSource, find_sources
 
 settings.register_profile("laws", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("laws")
@@ -26,6 +29,10 @@ def write(tmp_path):
         return path
 
     return write
+
+
+def read_documents(paths: Iterable[str | Path], **keys) -> Iterator[Document]:
+    return read_sources(find_sources(paths), **keys)
 
 
 def texts(path: Path, **keys) -> list[str]:
@@ -183,48 +190,14 @@ def test_a_label_key_that_no_record_has_is_a_mistake(write):
 # bad input
 
 
-def test_a_missing_file(tmp_path):
-    for name in ("a.jsonl", "a.txt"):
-        path = tmp_path / name
-        message = complaint(path)
-        assert str(path) in message and "No such file" in message
-
-
-def test_a_folder(tmp_path):
-    for name in ("a.jsonl", "a.txt"):
-        (tmp_path / name).mkdir()
-        message = complaint(tmp_path / name)
-        assert str(tmp_path / name) in message and "directory" in message
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("none.jsonl", "no file"),
-        ("folder", "is a folder"),
-        ("folder.jsonl", "is a folder"),
-        ("table.csv", "ends in '.csv'"),
-        ("plain", "ends in 'nothing'"),
-        ("a.JSONL", "ends in '.JSONL'"),
-    ],
-)
-def test_paths_are_checked_before_anything_is_read(write, tmp_path, name, expected):
-    good = write("good.txt", "x")
-    if name.startswith("folder"):
-        (tmp_path / name).mkdir()
-    elif name != "none.jsonl":
-        write(name, "x")
-    with pytest.raises(UsageError) as caught:
-        check_paths([good, str(tmp_path / name)])
-    message = str(caught.value)
-    assert message.isprintable() and str(tmp_path / name) in message
-    assert expected in message and ".jsonl" in message and ".txt" in message  # found, expected
-    assert caught.value.exit_code == 2
-
-
-def test_sound_paths_pass(write):
-    a, b = write("a.jsonl", ""), write("b.txt", "")
-    assert check_paths([str(a), b]) == [a, b]
+def test_files_that_are_gone_when_they_are_read(write):
+    for name in ("a.jsonl", "a.txt", "a.jsonl.gz", "a.txt.zst", "a.jsonl.xz", "a.parquet"):
+        (source,) = find_sources([write(name, "x")])
+        assert isinstance(source, FileSource)
+        source.path.unlink()
+        with pytest.raises(NeurolensError, match=r"cannot read .*: No such file") as caught:
+            list(read_sources([source]))
+        assert str(source) in str(caught.value) and str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("mark", [b"", BOM])
@@ -292,7 +265,7 @@ def test_keys_of_any_length_and_content_fit_into_the_line(write):
     assert len(complaint(path)) < len(str(path)) + 500
 
 
-@pytest.mark.parametrize("value", [5, 1.5, True, ["x"], {"a": "x"}])
+@pytest.mark.parametrize("value", [5, 1.5, True, {"a": "x"}, {"content": "x"}])
 def test_a_text_that_is_no_text(write, value):
     path = write("a.jsonl", json.dumps({"text": value}))
     message = complaint(path)
@@ -302,3 +275,89 @@ def test_a_text_that_is_no_text(write, value):
 def test_no_text_at_all_under_the_key(write):
     path = write("a.jsonl", '{"text": null}')
     assert complaint(path).startswith(f"{path}: line 1 has no 'text'")
+
+
+# texts in parts
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("x", "x"),
+        ("", ""),
+        ([], ""),
+        (["x", "", "y\n"], "x\n\ny\n"),
+        ([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "a\nb"),
+        ([{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "a\nb"),
+        ([{"content": None, "value": "a"}, "b", {"content": "c", "value": "d"}], "a\nb\nc"),
+        (None, None),
+        (5, None),
+        ({"content": "x"}, None),
+        ([5], None),
+        (["x", None], None),
+        ([["x"]], None),
+        ([{"content": ["x"]}], None),
+        ([{"content": None}], None),
+        ([{}], None),
+    ],
+)
+def test_a_text_is_a_string_or_parts_of_one(write, value, text):
+    assert join(value) == text
+    path = write("a.jsonl", json.dumps({"messages": value}))
+    if text is None:
+        assert f"{path}: line 1 has " in (said := complaint(path, text_key="messages")) and "--text-key" in said
+    else:
+        assert texts(path, text_key="messages") == [text]
+
+
+def test_a_list_that_is_no_text_says_which_part(write):
+    path = write("a.jsonl", json.dumps({"text": ["x", 5, "y"]}))
+    assert "line 1 has a list whose part 2 is a int under 'text'" in complaint(path)
+    path = write("b.jsonl", json.dumps({"text": [{"content": "x"}, {"role": "y"}]}))
+    assert "part 2 is an object without text under content or value under 'text'" in complaint(path)
+
+
+# iterables
+
+
+def test_pairs_become_documents_and_documents_stay():
+    given = Document("c", "z", 7, 9)
+    pairs = iter([("a", "x"), ("", 5), given, ["b\ud800", "\udfff"]])
+    assert list(number_documents(pairs)) == [
+        Document("a", "x", 0, 0),
+        Document("", "5", 0, 1),
+        given,
+        Document("b\ufffd", "\ufffd", 0, 3),
+    ]
+    assert list(number_documents([])) == []
+
+
+@pytest.mark.parametrize(
+    ("item", "shown"),
+    [
+        ("text", "a str;"),
+        (("text",), "a tuple of str;"),
+        (("text", None), "a tuple of str, NoneType;"),
+        ((5, "x"), "a tuple of int, str;"),
+        (("a", "b", "c"), "a tuple of str, str, str;"),
+        ({"text": "a"}, "a dict;"),
+        (None, "a NoneType;"),
+    ],
+)
+def test_anything_else_is_no_document(item, shown):
+    documents = number_documents(iter([("a", "x"), item]))
+    assert next(documents) == Document("a", "x")
+    with pytest.raises(NeurolensError, match=r"document 2 is .*expected .text, label") as caught:
+        next(documents)
+    assert shown in str(caught.value)
+
+
+def test_a_source_is_left_where_it_is_asked_for(write):
+    a, b = write("a.jsonl", '{"text": "1"}\n{"text": "2"}\nbad'), write("b.jsonl", '{"text": "3"}')
+    left: set[int] = set()
+    read = []
+    for document in read_sources(find_sources([a, b]), left=left):
+        read.append(document.text)
+        if document.text == "2":
+            left.add(0)
+    assert read == ["1", "2", "3"]
