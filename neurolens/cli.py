@@ -197,7 +197,7 @@ def export(
     from neurolens.run import open_run
 
     opened = open_run(run)
-    decode = None if tokenizer is None else _decoder(opened.store.attrs["tokenizer"], tokenizer)
+    decode = None if tokenizer is None else _decoder(opened.store.attrs, tokenizer)
     done = opened.export(file, table=table, layers=layers, decode=decode, force=force)
     say(f"{file}: {done.rows:,} {table}, {len(done.columns)} columns")
     if as_json:
@@ -262,12 +262,13 @@ def _facts(run: Path) -> dict[str, Any]:
     return open_run(run).info()
 
 
-def _decoder(fingerprint: str, model: str) -> Callable[[list[int]], str]:
+def _decoder(attrs: dict[str, Any], model: str) -> Callable[[list[int]], str]:
     """Token ids → text by the tokenizer of `model`, which must be the one whose fingerprint the run has."""
     from neurolens.checkpoint import Checkpoint
 
-    checkpoint = Checkpoint(model)
-    if checkpoint.tokenizer_fingerprint() != fingerprint:
+    revision = attrs["model"]["revision"] if model == attrs["model"]["id"] else None  # of a name on the hub
+    checkpoint = Checkpoint(model, revision, say=say)
+    if checkpoint.tokenizer_fingerprint() != attrs["tokenizer"]:
         raise UsageError(f"the tokenizer of {model} is not the one the run was made with; give the run's own model")
     tokenizer = checkpoint.tokenizer()
     return lambda ids: tokenizer.decode(ids, clean_up_tokenization_spaces=False)
