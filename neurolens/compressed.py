@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import gzip
 import io
 import lzma
 import os
@@ -20,11 +19,35 @@ CHUNK = 1 << 20  # bytes read at a time
 MEMORY = 1 << 30  # bytes an xz file may ask for to be decompressed: its strongest preset takes 65 MiB
 
 
-class _Streams(io.RawIOBase):
-    """The bytes of an xz or bz2 file: compressed streams, one after another.
+class _Gunzip:
+    """A stream of gz with the interface that the decompressors of xz and bz2 have."""
 
-    The standard library's readers take what follows a stream and is none for waste, a damaged second stream as well,
-    and leave out its text; here it is an error. Zeros may follow a stream of xz.
+    def __init__(self) -> None:
+        self._decoder, self._full = zlib.decompressobj(wbits=31), False  # 31: with gzip's header and checksum
+
+    @property
+    def eof(self) -> bool:
+        return self._decoder.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._decoder.unused_data
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._full and not self._decoder.unconsumed_tail
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        out = self._decoder.decompress(self._decoder.unconsumed_tail + data, most)
+        self._full = len(out) == most  # more may wait inside
+        return out
+
+
+class _Streams(io.RawIOBase):
+    """The bytes of a gz, xz or bz2 file: compressed streams, one after another, to the last whole one.
+
+    The standard library's readers of xz and bz2 take what follows a stream and is none for waste, a damaged second
+    stream as well, and leave out its text; here it is an error. Zeros may follow a stream of gz or xz.
     """
 
     def __init__(self, path: Path, make: Callable[[], Any], padding: bytes = b"") -> None:
@@ -67,8 +90,8 @@ def _open(path: Path, compression: str) -> BinaryIO:
     if compression and not path.stat().st_size:
         raise EOFError("it is empty")
     if compression == ".gz":
-        return gzip.open(path)  # type: ignore[return-value]
-    if compression == ".xz":
+        raw = _Streams(path, _Gunzip, b"\0")
+    elif compression == ".xz":
         raw = _Streams(path, lambda: lzma.LZMADecompressor(memlimit=MEMORY), b"\0")
     elif compression == ".bz2":
         raw = _Streams(path, bz2.BZ2Decompressor)

@@ -89,10 +89,11 @@ def test_streams_longer_than_what_is_read_at_a_time(tmp_path, ending, monkeypatc
 
 
 @pytest.mark.parametrize("zeros", [4, 64, 200])
-def test_zeros_may_follow_a_stream_of_xz(tmp_path, zeros, monkeypatch):
+@pytest.mark.parametrize("ending", [".gz", ".xz"])
+def test_zeros_may_follow_a_stream(tmp_path, ending, zeros, monkeypatch):
     monkeypatch.setattr(compressed, "CHUNK", 64)
-    part = lzma.compress(lines(["x"]))
-    path = tmp_path / "a.jsonl.xz"
+    part = COMPRESS[ending](lines(["x"]))
+    path = tmp_path / f"a.jsonl{ending}"
     path.write_bytes(part + b"\0" * zeros + part + b"\0" * zeros)
     assert [document.text for document in documents(path)] == ["x", "x"]
 
@@ -113,6 +114,17 @@ def test_a_file_that_is_cut_off_anywhere_is_an_error(tmp_path, ending, streams):
         message = complaint(path)
         assert message.startswith(f"{path} cannot be decompressed") and "fetch it again" in message, end
         assert "after line" not in message or int(message.split("after line ")[1].split()[0]) <= 8
+
+
+@each_compression
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
+def test_text_that_is_compressed_a_thousandfold(tmp_path, ending, chunk, monkeypatch):
+    """More comes out of a piece than is taken at a time, and the last piece holds much of it."""
+    monkeypatch.setattr(compressed, "CHUNK", chunk)
+    text = "x" * 100_000
+    path = tmp_path / f"a.txt{ending}"
+    path.write_bytes(COMPRESS[ending](text.encode()))
+    assert [document.text for document in documents(path)] == [text]
 
 
 @each_compression
