@@ -57,10 +57,10 @@ def certify(
     """Compare recorded bits with those of the plain HF model in fp32, layer by layer.
 
     With `run`, the bits of that run on its own text are compared and the certificate is stored in it, replacing an
-    earlier one; dtype, batches and threads are the run's, `device` (default: the run's) is where the reference is
-    computed. Batches are taken evenly from those that are committed in all of its layers. Without `run`, `data` (as
-    for `collect`, or the path of one RUN.zarr, whose text it then is) is collected with the given `dtype`, `device`
-    and `batch_tokens` into a temporary run; nothing is stored.
+    earlier one; dtype, batches, threads and commit on the hub are the run's, `device` (default: the run's) is where
+    the reference is computed. Batches are taken evenly from those that are committed in all of its layers. Without
+    `run`, `data` (as for `collect`, or the path of one RUN.zarr, whose text it then is) is collected with the given
+    `dtype`, `device` and `batch_tokens` into a temporary run; nothing is stored.
 
     `tokens`: how many, rounded down to whole batches of a run; default TOKENS, or what there is. Raises UsageError for
     a request that cannot be meant (another model than the run's, a dtype that is not the run's, less text than a
@@ -80,6 +80,8 @@ def certify(
         raise UsageError(f"{run} was recorded in batches of {has:,} tokens; leave --batch-tokens out, or --run")
     device = str(device or known["device"])
     check_device(device)
+    if revision is None and str(model) == known["model"]["id"]:
+        revision = known["model"]["revision"]  # of a name on the hub the commit it was, None of a folder
     checkpoint = Checkpoint(model, revision, say=say)
     if checkpoint.fingerprint() != known["checkpoint"]:
         raise UsageError(

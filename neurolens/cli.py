@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from neurolens import NeurolensError, UsageError, __version__
 from neurolens.options import Group, LayerList, Share, TokenCount, emit, json_option
@@ -33,6 +34,7 @@ def cli() -> None:
     neurolens demo                                       see it work, on an embedded model
     neurolens collect MODEL DATA... -o RUN.zarr          text through the model, bits into the store
     neurolens analyze RUN.zarr                           dead neurons, token detectors
+    neurolens certify MODEL --run RUN.zarr               bits that differ from plain HF in fp32
     neurolens plot RUN.zarr... -o figures/               the paper's figures
     neurolens export RUN.zarr neurons.parquet            results as a table for other tools
 
@@ -126,6 +128,67 @@ def analyze(run: Path, as_json: bool, **thresholds: int) -> None:
     say(f"{run}: analysed; next: neurolens info {run}, neurolens plot {run}, neurolens export {run} FILE")
     if as_json:
         emit(_facts(run))
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("data", nargs=-1)
+@click.option("--run", type=EXISTING, help="Certify what this RUN.zarr has recorded, and store the certificate in it.")
+@click.option("--tokens", type=TokenCount(), help="On how much text, e.g. 100k.  [16384]")
+@click.option("--text-key", default="text", show_default=True, help="Where a record has its text (dotted).")
+@click.option("--label-key", help="Where it has its label (dotted).  [as collect]")
+@click.option("--seq-len", type=click.IntRange(min=2), help="Tokens a sequence.  [the model's positions]")
+@click.option("--revision", help="Branch, tag or commit of a MODEL on the hub.  [the run's; main]")
+@click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="What to certify.  [the run's; as collect]")
+@click.option("--device", help="cpu, cuda, cuda:1, mps; with --run where the reference is computed.  [the run's; cpu]")
+@click.option("--batch-tokens", type=TokenCount(), help="Tokens a forward pass.  [the run's; 4096]")
+@json_option
+def certify(
+    model: str,
+    data: tuple[str, ...],
+    run: Path | None,
+    tokens: int | None,
+    text_key: str,
+    label_key: str | None,
+    seq_len: int | None,
+    revision: str | None,
+    dtype: str | None,
+    device: str | None,
+    batch_tokens: int | None,
+    as_json: bool,
+) -> None:
+    """How many bits differ from those of plain Hugging Face in fp32, by layer, and how near to zero they were.
+
+    With --run the bits that RUN.zarr has recorded are compared and the certificate is kept in it: info shows it.
+    Without, DATA (as for collect, or one RUN.zarr, for its text) is read by MODEL in a --dtype, and nothing is kept.
+    """
+    from neurolens.certify import certify
+    from neurolens.data import DataSpec
+
+    if run is not None:
+        if typed("text_key", "label_key", "seq_len"):
+            raise UsageError("--run certifies a run's own text; leave --text-key, --label-key and --seq-len out")
+        # the environment says how to record; this has been recorded
+        dtype, device = dtype if typed("dtype") else None, device if typed("device") else None
+        batch_tokens = batch_tokens if typed("batch_tokens") else None
+    certificate = certify(
+        model,
+        DataSpec(data, text_key=text_key, label_key=label_key, seq_len=seq_len) if data else None,
+        run=run,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        batch_tokens=batch_tokens,
+        tokens=tokens,
+        say=say,
+    )
+    if as_json:
+        emit(certificate.to_dict())
+    else:
+        for line in certificate.lines():
+            click.echo(printable(line))
+    if run is not None:
+        say(f"{run}: certified; 'neurolens info {run}' shows it from now on")
 
 
 @cli.command()
@@ -288,18 +351,34 @@ def _info_lines(facts: dict[str, Any]) -> list[str]:
         f"bits        {facts['stored_bytes'] / 1e6:.1f} MB on disk; raw {facts['raw_bytes'] / 1e6:.1f} MB"
         f" ({facts['stored_bytes'] / facts['raw_bytes']:.3f} of it)",
     ]
+    parity = f"parity      {_parity(facts)}"
     if not facts["analyzed"]:
-        return [*lines, f"results     none; neurolens analyze {facts['path']}"]
+        return [*lines, parity, f"results     none; neurolens analyze {facts['path']}"]
     ratio = facts["stored_over_entropy"]
     lines[-1] += f"; entropy {facts['entropy_bytes'] / 1e6:.1f} MB ({'–' if ratio is None else f'{ratio:.3f}'} of it)"
     return [
         *lines,
+        parity,
         f"dead        {per_layer('dead')} by layer; frequency < {facts['dead_frequency_upper_bound']:.2g} at 95%",
         f"only </s>   {per_layer('dead_but_bos')}",
         f"frequency   {per_layer('mean_frequency_of_alive')} mean of those alive",
         f"detectors   {per_layer('unigram_detectors')} of tokens",
         f"  supported {per_layer('unigram_detectors_supported')}",
     ]
+
+
+def _parity(facts: dict[str, Any]) -> str:
+    from neurolens.certificate import Certificate
+
+    if facts["certificate"] is None:
+        return f"not certified; neurolens certify {printable(facts['model'])} --run {facts['path']}"
+    return printable(Certificate.from_dict(facts["certificate"]).headline())
+
+
+def typed(*options: str) -> bool:
+    """Whether one of these options stands on the command line, rather than in the environment or nowhere."""
+    ctx = click.get_current_context()
+    return any(ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE for option in options)
 
 
 def printable(text: object) -> str:

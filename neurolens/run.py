@@ -12,6 +12,7 @@ import numpy as np
 from neurolens import NeurolensError
 from neurolens.activity import dead_upper_bound, mean_frequency_of_alive, saturation
 from neurolens.bits import unpack
+from neurolens.certificate import Certificate
 from neurolens.neurons import Neurons
 from neurolens.store import Store
 
@@ -41,6 +42,15 @@ class Run:
     def analyzed(self) -> bool:
         """Whether results are there and whole."""
         return self.store.has("results") and "analysis" in self.store.attributes("results")
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """How far the run's bits are from plain HF in fp32; None if it is not certified.
+
+        Raises NeurolensError if what is stored is no certificate.
+        """
+        values = self.store.attributes("certificate") if self.store.has("certificate") else {}
+        return Certificate.from_dict(values) if values else None  # none: stopped while it was written
 
     @cached_property
     def neurons(self) -> Neurons:
@@ -128,6 +138,7 @@ class Run:
             "stored_bytes": stored,
             "raw_bytes": raw,
             "versions": store.attrs["versions"],
+            "certificate": None if self.certificate is None else self.certificate.to_dict(),
         }
         if not self.analyzed:
             return {**known, "analyzed": False}

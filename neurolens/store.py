@@ -199,17 +199,18 @@ class Store:
         """Bytes on disk of the chunks below a group or array."""
         return sum(path.stat().st_size for path in (self.path / folder).rglob("c/**/*") if path.is_file())
 
-    def rows(self, layer: int, neurons: slice) -> np.ndarray:
-        """Bits of some neurons over all blocks, in context order: uint64 `(neurons, ceil(tokens / 64))`."""
+    def rows(self, layer: int, neurons: slice, block: Block | None = None) -> np.ndarray:
+        """Bits of some neurons over all blocks, or one, in context order: uint64 `(neurons, ceil(tokens / 64))`."""
         name = f"layers/{layer:02d}/active"
         try:
             array: Any = self._group[name]
             chunk = array.chunks[0]
             for part in range(neurons.start // chunk, -(-neurons.stop // chunk)):
-                for block in self.blocks:  # zarr reads a missing chunk as zeros: neurons would look dead
-                    if not (self.path / name / "c" / str(part) / str(block.index)).is_file():
-                        raise FileNotFoundError(f"chunk {part}/{block.index} is missing")
-            data = array[neurons]
+                for each in self.blocks if block is None else [block]:  # zarr reads a missing chunk as zeros: as dead
+                    if not (self.path / name / "c" / str(part) / str(each.index)).is_file():
+                        raise FileNotFoundError(f"chunk {part}/{each.index} is missing")
+            first = 0 if block is None else block.first_token // 8
+            data = array[neurons, first : None if block is None else first + _padded(block.tokens) // 8]
         except Exception as error:
             raise NeurolensError(
                 f"{self.path}: bits of layer {layer} are damaged ({first_line(error)}); collect the run anew"
@@ -261,6 +262,8 @@ class Store:
         with _disk(self.path):
             group: Any = self._group.require_group(name)
             group.attrs.put(dict(attributes))
+            _fsync(self.path / name / "zarr.json")
+            _fsync(self.path / name)
 
     def log(self, **entry: Any) -> None:
         """Append a line to the log beside the run: times and hosts, which are no part of what is reproduced."""
