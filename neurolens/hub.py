@@ -44,7 +44,7 @@ def find_folder(
 
 
 def _snapshot(name: str, revision: str | None, say: Callable[[str], object]) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import (
         GatedRepoError,
         OfflineModeIsEnabled,
@@ -60,7 +60,7 @@ def _snapshot(name: str, revision: str | None, say: Callable[[str], object]) -> 
         info = HfApi().model_info(name, revision=revision)
         files = [file.rfilename for file in info.siblings or []]
         say(f"{name}{at}: commit {info.sha}, fetching what the cache lacks")
-        return Path(snapshot_download(name, revision=info.sha, allow_patterns=_wanted(files)))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_wanted(files)))
     except GatedRepoError as error:
         raise NeurolensError(
             f"{name} is gated; accept its terms on its page of the hub, then give your token: HF_TOKEN=…"
@@ -79,13 +79,14 @@ def _snapshot(name: str, revision: str | None, say: Callable[[str], object]) -> 
             raise
         reason = f"the hub cannot be reached ({first_line(error)})"
         unreachable = error
-    try:
-        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
-    except Exception:
+    # whether all is there is seen when the folder is read; the client wants files that nobody needs
+    cached = try_to_load_from_cache(name, "config.json", revision=revision)
+    if not isinstance(cached, str):
         raise NeurolensError(
             f"no folder {name}, and {reason} while the cache has no {name}{at}; give a local folder, or fetch it once "
             "with network"
         ) from unreachable
+    folder = Path(cached).parent
     say(f"{name}{at}: {reason}; taken from the cache, commit {folder.name}")
     return folder
 
