@@ -9,8 +9,9 @@ to spare (docs/decisions/0005: what was tried).
     python -m neurolens.demo.train WORK --export DIR   write the newest state as an HF checkpoint (fp16)
 
 Everything random is drawn from (seed, step), so a run that was stopped and continued sees the same batches
-as one that was not. The learning rate is constant after a short warm-up and falls linearly over the last
-quarter (warm-up, stable, decay): the number of steps can be changed until the decay begins.
+as one that was not. The learning rate is constant after a short warm-up; with `decay` it falls linearly over the
+last share of the steps (warm-up, stable, decay): the number of steps can be changed until then. Here it does not
+fall: while it does, and with many more steps, detectors dissolve (docs/decisions/0005).
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ class Recipe:
     num_attention_heads: int = 4
     positions: int = 256
     batch: int = 8
-    steps: int = 6000
+    steps: int = 1500
     lr: float = 3e-3
     warmup: int = 200
-    decay: float = 0.25  # the last share of the steps, over which the rate falls to 2% of its peak
+    decay: float = 0.0  # the last share of the steps, over which the rate falls to 2% of its peak
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = 1.0
@@ -108,7 +109,7 @@ def draw(streams: dict[str, np.ndarray], recipe: Recipe, step: int) -> torch.Ten
 
 
 def rate(recipe: Recipe, step: int) -> float:
-    """Learning rate at `step`: warm-up, constant, linear decay to 2% of the peak."""
+    """Learning rate at `step`: warm-up, constant, then linear decay to 2% of the peak if there is any."""
     left = (recipe.steps - step) / max(1.0, recipe.decay * recipe.steps)
     return recipe.lr * min(1.0, (step + 1) / recipe.warmup, max(0.02, left))
 
@@ -225,6 +226,10 @@ def export(state: Path, tokenizer: Path, target: Path) -> None:
     model.load_state_dict(saved["model"])
     model.half().save_pretrained(target, safe_serialization=True)
     PreTrainedTokenizerFast.from_pretrained(tokenizer).save_pretrained(target)
+    # transformers 5 writes a class that 4 does not know; both read this one
+    names = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "</s>", "eos_token": "</s>"}
+    names |= {"pad_token": "<pad>", "unk_token": "<unk>"}
+    (target / "tokenizer_config.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
     made = {"step": saved["step"], "tokens": saved["step"] * recipe.batch * recipe.positions, "recipe": asdict(recipe)}
     (target / "training.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 
@@ -235,7 +240,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--lr", type=float, default=Recipe.lr)
-    parser.add_argument("--keep", type=int, nargs="*", default=[250, 1000, 4000], help="steps whose states stay")
+    parser.add_argument("--keep", type=int, nargs="*", default=[250, 500, 1000], help="steps whose states stay")
     parser.add_argument("--save-every", type=int, default=250)
     parser.add_argument("--compile", action="store_true", help="torch.compile: 1.6 times as fast, needs a C compiler")
     parser.add_argument("--export", type=Path, metavar="DIR")
