@@ -118,7 +118,7 @@ def _columns(source: Source, keys: Mapping[str, str], names: Sequence[str]) -> l
 
 
 def _read_parquet(source: FileSource, keys: Mapping[str, str]) -> Iterator[Where]:
-    from pyarrow import ArrowException
+    from pyarrow import ArrowException, default_memory_pool
     from pyarrow.parquet import ParquetFile
 
     number = 0
@@ -129,7 +129,10 @@ def _read_parquet(source: FileSource, keys: Mapping[str, str]) -> Iterator[Where
             if not file.metadata.num_rows:
                 return
             columns = _columns(source, keys, file.schema_arrow.names)
-            for batch in file.iter_batches(_rows_at_a_time(file.metadata), columns=columns, use_threads=False):
+            batches = file.iter_batches(_rows_at_a_time(file.metadata), columns=columns, use_threads=False)
+            for turn, batch in enumerate(batches):
+                if turn % 16 == 0:
+                    default_memory_pool().release_unused()  # its allocator keeps ever more of what was freed
                 try:
                     rows = batch.to_pylist()
                 except UnicodeDecodeError:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import lzma
 import os
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +21,7 @@ from conftest import POSITIONS, random_texts, snapshot
 
 from neurolens import NeurolensError, UsageError, data
 from neurolens.checkpoint import Checkpoint
+from neurolens.cli import run as neurolens
 from neurolens.collect import collect
 from neurolens.corpus import pack_documents
 from neurolens.data import DataSpec, read_corpus, spec_of
@@ -238,6 +243,78 @@ def test_a_label_key_that_a_stream_has_not_is_found_when_it_is_left(
 ) -> None:
     with pytest.raises(NeurolensError, match=r"hf:one::train: none of its .* records has .* under 'sett'"):
         collect(tiny_model, DataSpec(("hf:one",), label_key="sett", tokens=2400), tmp_path / "r.zarr")
+
+
+# docs/data.md
+
+
+def example_files(folder: Path, model: Path) -> None:
+    """What the examples of the page name."""
+    text = "".join(TEXTS)
+    (folder / "opt-1.3b").symlink_to(model)
+    for name in ("novels/a.txt", "novels/deep/b.txt", "papers/c.txt", "code.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "wiki.txt.xz").write_bytes(lzma.compress(text.encode()))
+    layouts = {
+        "pile/val.jsonl.zst": {"text": text, "meta": {"pile_set_name": "Github"}},
+        "SlimPajama-627B/validation/chunk1/x_1.jsonl.zst": {"text": text, "meta": {"redpajama_set_name": "C4"}},
+        "wiki.jsonl.zst": {"text": text},
+        "chats.jsonl.gz": {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "x"}]},
+    }
+    for name, row in layouts.items():
+        lines = (json.dumps(row) + "\n").encode() * 2
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        packed = gzip.compress(lines) if name.endswith("gz") else pa.compress(lines, codec="zstd", asbytes=True)
+        (folder / name).write_bytes(packed)
+    (folder / "data").mkdir()
+    pq.write_table(pa.table({"content": [text], "meta": [{"language": "en"}]}), folder / "data" / "0.parquet")
+
+
+def blocks_of_the_page(language: str) -> list[str]:
+    page = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
+
+
+def test_the_commands_of_the_page_work(
+    tiny_model: Path, tmp_path: Path, monkeypatch: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import datasets
+
+    asked = []
+
+    def load(name: str, config: str | None, *, split: str, streaming: bool) -> Any:
+        asked.append((name, config, split))
+        rows = datasets.Dataset.from_dict({"text": TEXTS, "label": [i % 2 for i in range(40)]})
+        return rows.to_iterable_dataset()
+
+    example_files(tmp_path, tiny_model)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    commands = [line for block in blocks_of_the_page("sh") for line in block.splitlines()]
+    labels = [["Github"], ["C4"], ["novels", "deep", "papers"], ["wiki", "code"], ["chats"], ["en"]]
+    labels += [["allenai/c4"], ["0", "1"]]
+    for command, expected in zip(commands, labels, strict=True):
+        name, *arguments = shlex.split(command, comments=True)
+        assert name == "neurolens" and neurolens([*arguments, "--dry-run"]) == 0, command
+        said = capfd.readouterr().err
+        assert re.findall(r"^(\S+): [\d,]+ sequences from", said, flags=re.MULTILINE) == sorted(expected), said
+    assert asked == [("allenai/c4", "en", "validation"), ("stanfordnlp/imdb", None, "test")]
+
+
+def test_the_python_of_the_page_works(tiny_model: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    import datasets
+
+    example_files(tmp_path, tiny_model)
+    monkeypatch.chdir(tmp_path)
+    rows = datasets.Dataset.from_dict({"text": TEXTS}).to_iterable_dataset()
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
+    (block,) = blocks_of_the_page("python")
+    numbers = itertools.count()
+    block = re.sub("r.zarr", lambda _: f"{next(numbers)}.zarr", block)
+    exec(block, {"database": [SimpleNamespace(body=text, language="en") for text in TEXTS]})
+    found = [corpus_of(tmp_path / f"{i}.zarr").label_names for i in range(next(numbers))]
+    assert found == [("en",), ("en",), ("allenai/c4", "wiki")]
 
 
 def test_offline_is_asked_for_in_these_tests() -> None:
