@@ -171,7 +171,9 @@ def spans_of(decoder: Any) -> Iterator[Spans]:
     ]
     handles = []
     for layer in decoder._layers:  # the hook of collect comes between these two
-        handles.append(layer.activation_fn.register_forward_hook(lambda *_: spans.enter("hook: output > 0, packed along neurons")))
+        handles.append(
+            layer.activation_fn.register_forward_hook(lambda *_: spans.enter("hook: output > 0, packed along neurons"))
+        )
         handles.append(layer.fc2.register_forward_pre_hook(lambda *_: spans.leave()))
     with contextlib.ExitStack() as stack:
         for owner, name, value in wrapped:

@@ -50,14 +50,14 @@ def read_json(path: Path) -> dict[str, Any]:
 def list_files(folder: Path) -> list[Path]:
     """The files with tensors of a checkpoint's folder: one, or the shards an index names, sorted.
 
-    Raises UsageError if the folder has no weights, NeurolensError for an index that is unusable or names a file
-    that is missing or elsewhere.
+    Raises NeurolensError if the folder has no weights, or an index that is unusable or names a file that is missing
+    or elsewhere.
     """
     for name in SAFETENSORS + BIN:
         path = folder / name
         if path.is_file():
             return _shards(path) if name.endswith(".json") else [path]
-    raise UsageError(f"{folder} has no weights; expected one of {', '.join(SAFETENSORS + BIN)}")
+    raise NeurolensError(f"{folder} has no weights; expected one of {', '.join(SAFETENSORS + BIN)}")
 
 
 def list_tensors(files: list[Path]) -> dict[str, tuple[Path, str]]:

@@ -46,7 +46,7 @@ class Recipe:
     num_attention_heads: int = 4
     positions: int = 256
     batch: int = 8
-    steps: int = 1500
+    steps: int = 1000
     lr: float = 3e-3
     warmup: int = 200
     decay: float = 0.0  # the last share of the steps, over which the rate falls to 2% of its peak
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--lr", type=float, default=Recipe.lr)
-    parser.add_argument("--keep", type=int, nargs="*", default=[250, 500, 1000], help="steps whose states stay")
+    parser.add_argument("--keep", type=int, nargs="*", default=[250, 500, 750], help="steps whose states stay")
     parser.add_argument("--save-every", type=int, default=250)
     parser.add_argument("--compile", action="store_true", help="torch.compile: 1.6 times as fast, needs a C compiler")
     parser.add_argument("--export", type=Path, metavar="DIR")
