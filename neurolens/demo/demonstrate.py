@@ -68,18 +68,17 @@ def summary(run: Run, checkpoint: Checkpoint) -> list[str]:
 
 
 def _example(run: Run, checkpoint: Checkpoint) -> str:
-    """The best supported detector and the tokens it stands for; nothing if there is none."""
-    neurons = run.neurons
-    supported = neurons["unigram_detector_supported"] & neurons["unigram_detector"]
-    if not supported.any():
-        return ""
-    layer, neuron = np.unravel_index(np.argmax(np.where(supported, neurons["activations"], -1)), supported.shape)
-    number = int(neurons.layers[layer])
-    triggers = run.triggers(number)
-    chosen = triggers["covered"] & (triggers["neuron"] == neuron)
-    tokenizer = checkpoint.tokenizer()
-    texts = ", ".join(ascii(tokenizer.decode([int(token)])) for token in triggers["tokens"][chosen, -1])
-    return f"; e.g. neuron {number}.{neuron} fires on {texts}"
+    """The supported detector with the most tokens, of these the most active, and its tokens; nothing if none is."""
+    neurons, tokenizer = run.neurons, checkpoint.tokenizer()
+    best = (0, 0, "")
+    for row, layer in enumerate(neurons.layers):
+        triggers = run.triggers(int(layer))
+        for neuron in np.flatnonzero(neurons["unigram_detector_supported"][row] & neurons["unigram_detector"][row]):
+            tokens = triggers["tokens"][triggers["covered"] & (triggers["neuron"] == neuron), -1]
+            texts = ", ".join(ascii(tokenizer.decode([int(token)])) for token in tokens)
+            says = f"; e.g. neuron {layer}.{neuron} fires on {texts}"
+            best = max(best, (len(tokens), int(neurons["activations"][row, neuron]), says))
+    return best[2]
 
 
 def _listed(values: object) -> str:

@@ -46,7 +46,7 @@ class Recipe:
     num_attention_heads: int = 4
     positions: int = 256
     batch: int = 8
-    steps: int = 1000
+    steps: int = 750
     lr: float = 3e-3
     warmup: int = 200
     decay: float = 0.0  # the last share of the steps, over which the rate falls to 2% of its peak
@@ -190,6 +190,8 @@ def train(work: Path, recipe: Recipe, *, keep: tuple[int, ...], save_every: int,
     def loss_of(ids: torch.Tensor) -> torch.Tensor:
         return model(ids, labels=ids).loss
 
+    if first == 0 in keep:
+        save(0, work / "step0.pt")
     if compiled:
         loss_of = torch.compile(loss_of)
     started, running = time.monotonic(), float("nan")
@@ -240,7 +242,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--lr", type=float, default=Recipe.lr)
-    parser.add_argument("--keep", type=int, nargs="*", default=[250, 500, 750], help="steps whose states stay")
+    parser.add_argument("--keep", type=int, nargs="*", default=[0, 250, 500], help="steps whose states stay")
     parser.add_argument("--save-every", type=int, default=250)
     parser.add_argument("--compile", action="store_true", help="torch.compile: 1.6 times as fast, needs a C compiler")
     parser.add_argument("--export", type=Path, metavar="DIR")
