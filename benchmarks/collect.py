@@ -302,7 +302,7 @@ def main() -> int:
     if sys.argv[1:2] == [PEAK]:
         collect_and_print_peak(*map(int, sys.argv[2:]))
         return 0
-    quick = quick_asked(__doc__, "3 layers, fewer rounds and smaller blocks, under a minute")
+    quick = quick_asked(__doc__, "2 layers, fewer rounds and smaller blocks, under a minute")
     figures, bounds = overhead(quick)
     more_figures, more_bounds = memory(quick)
     return finish("collect", figures | more_figures, bounds | more_bounds)

@@ -174,7 +174,7 @@ def main() -> int:
     if sys.argv[1:2] == [PEAK]:
         read_and_print_peak(Path(sys.argv[2]))
         return 0
-    quick = quick_asked(__doc__, "one round of reading, less text for the corpus, about a minute")
+    quick = quick_asked(__doc__, "one round of reading, less text for the corpus, under a minute")
     os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
     os.environ["HF_HUB_OFFLINE"] = "1"
     with tempfile.TemporaryDirectory() as name:
