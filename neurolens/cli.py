@@ -18,6 +18,13 @@ from neurolens import NeurolensError, UsageError, __version__
 from neurolens.options import Group, LayerList, Share, TokenCount, emit, json_option
 
 EXISTING = click.Path(path_type=Path)
+# how collect and certify read DATA
+text_key_option = click.option(
+    "--text-key", default="text", show_default=True, help="Where a record has its text (dotted)."
+)
+seq_len_option = click.option(
+    "--seq-len", type=click.IntRange(min=2), help="Tokens a sequence.  [the model's positions]"
+)
 
 
 def say(line: str) -> None:
@@ -49,9 +56,9 @@ def cli() -> None:
 @click.option("-o", "--output", required=True, type=EXISTING, help="The run to make, or to continue: RUN.zarr.")
 @click.option("--tokens", type=TokenCount(), help="How much text, e.g. 5M, in equal shares of each label.  [all]")
 @click.option("--share", "shares", multiple=True, type=Share(), help="A label's share of --tokens, e.g. wiki=2.  [1]")
-@click.option("--text-key", default="text", show_default=True, help="Where a record has its text (dotted).")
+@text_key_option
 @click.option("--label-key", help="Where it has its label (dotted).  [meta.pile_set_name, else by file]")
-@click.option("--seq-len", type=click.IntRange(min=2), help="Tokens a sequence.  [the model's positions]")
+@seq_len_option
 @click.option("--layers", type=LayerList(), help="Layers to record, e.g. 0,2-5.  [all]")
 @click.option("--revision", help="Branch, tag or commit of a MODEL on the hub.  [main]")
 @click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="[fp32 on a CPU, else as MODEL was saved]")
@@ -135,9 +142,9 @@ def analyze(run: Path, as_json: bool, **thresholds: int) -> None:
 @click.argument("data", nargs=-1)
 @click.option("--run", type=EXISTING, help="Certify what this RUN.zarr has recorded, and store the certificate in it.")
 @click.option("--tokens", type=TokenCount(), help="On how much text, e.g. 100k.  [16384]")
-@click.option("--text-key", default="text", show_default=True, help="Where a record has its text (dotted).")
+@text_key_option
 @click.option("--label-key", help="Where it has its label (dotted).  [as collect]")
-@click.option("--seq-len", type=click.IntRange(min=2), help="Tokens a sequence.  [the model's positions]")
+@seq_len_option
 @click.option("--revision", help="Branch, tag or commit of a MODEL on the hub.  [the run's; main]")
 @click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="What to certify.  [the run's; as collect]")
 @click.option("--device", help="cpu, cuda, cuda:1, mps; with --run where the reference is computed.  [the run's; cpu]")
@@ -401,7 +408,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except NeurolensError as error:
-        say(f"neurolens: {printable(error)}")
+        say(f"neurolens: {error}")
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         say("neurolens: interrupted; the same command continues where it stopped")
@@ -410,8 +417,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()  # the reader of our output has gone; nothing is left to say
         return 1
     except OSError as error:
-        where = printable(error.filename or "a file")
-        say(f"neurolens: {printable(error.strerror or error)}: {where}; check path and space")
+        say(f"neurolens: {error.strerror or error}: {error.filename or 'a file'}; check path and space")
         return 1
     return 0
 

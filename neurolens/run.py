@@ -114,6 +114,7 @@ class Run:
         """What the run is and holds, as plain numbers and strings."""
         store = self.store
         progress = store.progress()
+        certificate = self.certificate
         sequences, positions = store.shape
         stored = store.stored_bytes("layers")
         raw = len(store.layers) * store.neurons * store.n_tokens // 8
@@ -138,7 +139,7 @@ class Run:
             "stored_bytes": stored,
             "raw_bytes": raw,
             "versions": store.attrs["versions"],
-            "certificate": None if self.certificate is None else self.certificate.to_dict(),
+            "certificate": None if certificate is None else certificate.to_dict(),
         }
         if not self.analyzed:
             return {**known, "analyzed": False}
