@@ -30,7 +30,7 @@ from matplotlib.textpath import TextToPath
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
 from neurolens import NeurolensError, UsageError, activity
-from neurolens.neurons import Neurons
+from neurolens.tables import Neurons
 
 WIDTH, MARGIN, DPI = 7.2, 0.12, 160  # inches, inches, pixels an inch
 FONT, SMALL = "DejaVu Sans", 8.5  # comes with matplotlib; points of the caption

@@ -13,7 +13,7 @@ from neurolens import NeurolensError
 from neurolens.activity import dead_upper_bound, mean_frequency_of_alive, saturation
 from neurolens.bits import unpack
 from neurolens.certificate import Certificate
-from neurolens.neurons import Neurons
+from neurolens.tables import Neurons
 from neurolens.store import Store
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Run:
         return Neurons(
             self.name,
             layers=self.store.layers,
+            neurons=self.store.neurons,
             model_layers=int(self.store.attrs["model"]["config"]["num_hidden_layers"]),
             n_tokens=self.store.n_tokens,
             rules=self.store.attributes("results")["analysis"]["rules"],

@@ -27,7 +27,7 @@ LAYERS = [
     {"variables", "store", "checkpoint"},
     {"decoder"},
     {"counts", "plan"},
-    {"activity", "detectors", "neurons"},
+    {"activity", "detectors", "tables"},
     {"analyze", "plots", "export"},
     {"data", "run"},
     {"collect"},
@@ -53,17 +53,17 @@ HOMES = {
     "safetensors": {"weights", "testing"},
     "zarr": {"store"},
     "matplotlib": {"plots"},
-    "pandas": {"neurons"},
-    "xarray": {"neurons"},
+    "pandas": {"tables"},
+    "xarray": {"tables"},
 }
 # What these must not load, not even through others
 FREE_OF = {
-    "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "neurons"}
+    "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "tables"}
     | {"store", "analyze", "export", "run", "plots"},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
-    | {"weights", "hub", "detectors", "neurons", "plots"},
+    | {"weights", "hub", "detectors", "tables", "plots"},
     "matplotlib": set(RANK) - {"plots", "demo.demonstrate", "cli"},
-    "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "neurons"},
+    "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"},
     "numpy": {"", "options", "documents", "checkpoint", "weights", "hub"},
 }
 NAMES_ITS_MODULES_AT_RUN_TIME = {"", "demo.text"}  # importlib: the lazy names of the package; standard library modules
@@ -238,7 +238,7 @@ def test_the_package_and_its_command_line_load_nothing_heavy(code, tmp_path):
     ("modules", "free_of"),
     [
         ("documents, checkpoint", HEAVY),
-        ("variables, counts, activity, detectors, neurons", {"torch", "zarr", "matplotlib", "pandas", "xarray"}),
+        ("variables, counts, activity, detectors, tables", {"torch", "zarr", "matplotlib", "pandas", "xarray"}),
         ("plots", {"torch", "zarr", "numba", "pandas", "xarray"}),
         ("run", {"torch", "matplotlib", "transformers", "pandas", "xarray", "pyarrow"}),
         ("export", {"torch", "matplotlib", "transformers", "pandas", "xarray"}),

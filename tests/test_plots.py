@@ -24,7 +24,7 @@ from PIL import Image
 
 from neurolens import NeurolensError, UsageError, plots
 from neurolens.activity import dead_upper_bound
-from neurolens.neurons import Neurons
+from neurolens.tables import Neurons
 from neurolens.plots import FIGURES, draw, run_names, save
 
 RULES = {
@@ -422,7 +422,7 @@ def test_what_cannot_be_drawn_or_saved_is_refused_with_what_can(tmp_path: Path):
 def test_pyplot_is_not_imported_and_no_backend_chosen(tmp_path: Path):
     script = """
 import sys, numpy as np, matplotlib
-from neurolens.neurons import Neurons
+from neurolens.tables import Neurons
 from neurolens.plots import draw, save
 columns = {"dead": np.zeros((2, 5), bool), "dead_but_bos": np.ones((2, 5), bool)}
 run = Neurons("r", layers=[0, 1], model_layers=2, n_tokens=9, rules={}, names=list(columns), read=columns.__getitem__)
