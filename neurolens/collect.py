@@ -33,6 +33,7 @@ from neurolens.documents import Document
 from neurolens.plan import Plan, make_plan
 from neurolens.sources import find_sources
 from neurolens.store import Store, lock
+from neurolens.vocabulary import Vocabulary
 
 
 def collect(
@@ -118,6 +119,7 @@ def collect(
                 layers=plan.layers,
                 neurons=shape.neurons,
                 sequences_per_block=plan.block_sequences,
+                vocabulary=_vocabulary(checkpoint, say),
             )
         store = Store.open(output, write=True)
         store.clean()
@@ -210,6 +212,15 @@ class _Committer:
                 self._error = error
             finally:
                 self._free.put(rows)
+
+
+def _vocabulary(checkpoint: Checkpoint, say: Callable[[str], object]) -> dict[str, np.ndarray] | None:
+    """The run's vocabulary; None, said, for a model without a tokenizer, which reads a ready corpus as any other."""
+    try:
+        return Vocabulary.of(checkpoint).arrays()
+    except NeurolensError as error:
+        say(f"the run will show token ids instead of text: {error}")
+        return None
 
 
 def _check_corpus(corpus: Corpus, checkpoint: Checkpoint, shape: Shape) -> None:

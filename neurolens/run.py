@@ -13,8 +13,9 @@ from neurolens import NeurolensError
 from neurolens.activity import dead_upper_bound, mean_frequency_of_alive, saturation
 from neurolens.bits import unpack
 from neurolens.certificate import Certificate
-from neurolens.tables import Neurons
 from neurolens.store import Store
+from neurolens.tables import Neurons
+from neurolens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from neurolens.export import Export
@@ -51,6 +52,20 @@ class Run:
         """
         values = self.store.attributes("certificate") if self.store.has("certificate") else {}
         return Certificate.from_dict(values) if values else None  # none: stopped while it was written
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What each token id stands for; `Vocabulary.unknown()` if the run does not hold it.
+
+        Raises NeurolensError if what is stored is damaged.
+        """
+        if not self.store.has("vocabulary"):
+            return Vocabulary.unknown()
+        content, start = self.store.read("vocabulary/bytes"), self.store.read("vocabulary/start")
+        try:
+            return Vocabulary(content, start)
+        except NeurolensError as error:
+            raise NeurolensError(f"{self.path}: {error}") from error
 
     @cached_property
     def neurons(self) -> Neurons:

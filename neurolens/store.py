@@ -53,10 +53,12 @@ class Store:
         layers: list[int],
         neurons: int,
         sequences_per_block: int,
+        vocabulary: Mapping[str, np.ndarray] | None = None,
     ) -> Store:
         """Make the empty run at `path`: every array of the schema that collect fills, and the corpus.
 
-        `spec` is what identifies the run (see docs/store.md). Raises NeurolensError if `path` exists.
+        `spec` is what identifies the run (see docs/store.md); `vocabulary` the arrays `bytes` and `start` of a
+        Vocabulary, without which the run shows token ids. Raises NeurolensError if `path` exists.
         """
         if path.exists():
             raise NeurolensError(f"{path} exists; choose another output")
@@ -98,6 +100,9 @@ class Store:
             progress = store._make("progress", (len(layers), len(parts)), "u1", ("layer", "block"), (len(layers), 1))
             progress[:] = 0
             store._write("layer", np.array(layers, "<i4"), ("layer",))
+            if vocabulary is not None:
+                store._write("vocabulary/bytes", vocabulary["bytes"], ("byte",))
+                store._write("vocabulary/start", vocabulary["start"].astype("<i8"), ("boundary",))
             _fsync_tree(made)
             made.rename(path)
             _fsync(path.parent)

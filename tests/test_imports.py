@@ -26,7 +26,7 @@ LAYERS = [
     {"corpus", "hub", "demo.train"},
     {"variables", "store", "checkpoint"},
     {"decoder"},
-    {"counts", "plan"},
+    {"counts", "plan", "vocabulary"},
     {"activity", "detectors", "tables"},
     {"analyze", "plots", "export"},
     {"data", "run"},
@@ -59,11 +59,12 @@ HOMES = {
 # What these must not load, not even through others
 FREE_OF = {
     "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "tables"}
-    | {"store", "analyze", "export", "run", "plots"},
+    | {"store", "analyze", "export", "run", "plots", "vocabulary"},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
-    | {"weights", "hub", "detectors", "tables", "plots"},
+    | {"weights", "hub", "detectors", "tables", "plots", "vocabulary"},
     "matplotlib": set(RANK) - {"plots", "demo.demonstrate", "cli"},
-    "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"},
+    "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
+    | {"vocabulary"},
     "numpy": {"", "options", "documents", "checkpoint", "weights", "hub"},
 }
 NAMES_ITS_MODULES_AT_RUN_TIME = {"", "demo.text"}  # importlib: the lazy names of the package; standard library modules
