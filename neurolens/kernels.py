@@ -212,3 +212,66 @@ def covering(starts, on, share):  # pragma: no cover - compiled
             if 100 * taken >= share * total:
                 break
     return number, least
+
+
+# Products of value vectors with a vocabulary: not bits, but the same kind of loop. Measured beside the product that
+# made a row of 50,265 values (0.6 ms of CPU time at D = 768): `extremes` 0.035 ms a row, `count_smaller` 0.004 ms a
+# pair, which is near what reading the row from the cache takes (benchmarks/project.py).
+
+STRIDE = 64  # values compared with both thresholds at once, without a branch
+
+
+@njit(nogil=True, cache=True)
+def extremes(values, high, high_at, low, low_at):  # pragma: no cover - compiled
+    """The greatest and the least values of each row, with their columns; of equal ones the first columns.
+
+    `values` float32 `(rows, columns)`. Overwritten: `high` float32 falling and `low` rising, `high_at` and `low_at`
+    int32, all `(rows, k)` with 1 ≤ k ≤ columns. Returns whether every value was a number (infinities are, and may
+    be left out: look for them at both ends).
+    """
+    last, columns = uint64(high.shape[1] - 1), uint64(values.shape[1])
+    sound = True
+    for r in range(values.shape[0]):
+        row = values[r]
+        high[r], low[r] = -np.inf, np.inf
+        most, least = high[r, last], low[r, last]
+        for first in range(uint64(0), columns, uint64(STRIDE)):
+            stop = min(first + uint64(STRIDE), columns)
+            some = uint32(0)
+            for c in range(first, stop):  # not <=: what is no number passes too, and is seen below
+                some |= uint32(not (row[c] <= most)) | uint32(not (row[c] >= least))
+            if not some:
+                continue
+            for c in range(first, stop):
+                value = row[c]
+                sound &= value == value
+                if value > most:
+                    place = last
+                    while place and high[r, place - uint64(1)] < value:
+                        high[r, place], high_at[r, place] = high[r, place - uint64(1)], high_at[r, place - uint64(1)]
+                        place -= uint64(1)
+                    high[r, place], high_at[r, place] = value, c
+                    most = high[r, last]
+                if value < least:
+                    place = last
+                    while place and low[r, place - uint64(1)] > value:
+                        low[r, place], low_at[r, place] = low[r, place - uint64(1)], low_at[r, place - uint64(1)]
+                        place -= uint64(1)
+                    low[r, place], low_at[r, place] = value, c
+                    least = low[r, last]
+    return sound
+
+
+@njit(nogil=True, cache=True)
+def count_smaller(values, row, column, smaller):  # pragma: no cover - compiled
+    """How many values of its row are smaller than the one in the row and column of each pair.
+
+    `values` float32 `(rows, columns)`; `row`, `column` integer and `smaller` int32, all `(pairs,)`; `smaller` is
+    overwritten.
+    """
+    for i in range(len(row)):
+        of = values[row[i]]
+        value, count = of[column[i]], uint32(0)
+        for c in range(uint64(values.shape[1])):
+            count += uint32(of[c] < value)
+        smaller[i] = count
