@@ -225,12 +225,10 @@ STRIDE = 64  # values compared with both thresholds at once, without a branch
 def extremes(values, high, high_at, low, low_at):  # pragma: no cover - compiled
     """The greatest and the least values of each row, with their columns; of equal ones the first columns.
 
-    `values` float32 `(rows, columns)`. Overwritten: `high` float32 falling and `low` rising, `high_at` and `low_at`
-    int32, all `(rows, k)` with 1 ≤ k ≤ columns. Returns whether every value was a number (infinities are, and may
-    be left out: look for them at both ends).
+    `values` float32 `(rows, columns)`, finite. Overwritten: `high` float32 falling and `low` rising, `high_at` and
+    `low_at` int32, all `(rows, k)` with 1 ≤ k ≤ columns.
     """
     last, columns = uint64(high.shape[1] - 1), uint64(values.shape[1])
-    sound = True
     for r in range(values.shape[0]):
         row = values[r]
         high[r], low[r] = -np.inf, np.inf
@@ -238,13 +236,12 @@ def extremes(values, high, high_at, low, low_at):  # pragma: no cover - compiled
         for first in range(uint64(0), columns, uint64(STRIDE)):
             stop = min(first + uint64(STRIDE), columns)
             some = uint32(0)
-            for c in range(first, stop):  # not <=: what is no number passes too, and is seen below
-                some |= uint32(not (row[c] <= most)) | uint32(not (row[c] >= least))
+            for c in range(first, stop):
+                some |= uint32(row[c] > most) | uint32(row[c] < least)
             if not some:
                 continue
             for c in range(first, stop):
                 value = row[c]
-                sound &= value == value
                 if value > most:
                     place = last
                     while place and high[r, place - uint64(1)] < value:
@@ -259,7 +256,6 @@ def extremes(values, high, high_at, low, low_at):  # pragma: no cover - compiled
                         place -= uint64(1)
                     low[r, place], low_at[r, place] = value, c
                     least = low[r, last]
-    return sound
 
 
 @njit(nogil=True, cache=True)
