@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from neurolens import NeurolensError, UsageError, __version__
-from neurolens.options import Group, LayerList, Share, TokenCount, emit, json_option
+from neurolens.options import Group, LayerList, Parts, Share, TokenCount, emit, json_option
 
 EXISTING = click.Path(path_type=Path)
 # how collect and certify read DATA
@@ -40,7 +40,7 @@ def cli() -> None:
     \b
     neurolens demo                                       see it work, on an embedded model
     neurolens collect MODEL DATA... -o RUN.zarr          text through the model, bits into the store
-    neurolens analyze RUN.zarr                           dead neurons, token detectors
+    neurolens analyze RUN.zarr                           dead neurons, detectors, what they suppress
     neurolens certify MODEL --run RUN.zarr               bits that differ from plain HF in fp32
     neurolens plot RUN.zarr... -o figures/               the paper's figures
     neurolens export RUN.zarr neurons.parquet            results as a table for other tools
@@ -117,21 +117,26 @@ def collect(
 
 @cli.command()
 @click.argument("run", type=EXISTING)
+@click.option("--only", type=Parts(), help="Parts to do, with what they need: dead,ngrams,updates.  [all]")
+@click.option("--ngrams", "lengths", type=int, default=3, show_default=True, help="Longest n-gram to count, up to 5.")
 @click.option("--max-covering", type=int, default=5, show_default=True, help="Most tokens a detector may need.")
+@click.option(
+    "--max-covering-ngrams", type=int, default=50, show_default=True, help="Most n-grams it may need, of 2 and more."
+)
 @click.option("--coverage", type=int, default=95, show_default=True, help="Percent of activations they account for.")
 @click.option("--min-rate", type=int, default=95, show_default=True, help="Percent of occurrences it is active on.")
 @click.option("--min-occurrences", type=int, default=1, show_default=True, help="Least occurrences of such a token.")
 @json_option
-def analyze(run: Path, as_json: bool, **thresholds: int) -> None:
-    """Derive frequency, dead neurons, covering numbers and token detectors from a complete RUN.
+def analyze(run: Path, only: list[str] | None, lengths: int, as_json: bool, **thresholds: int) -> None:
+    """Derive frequency, dead neurons, n-gram detectors and what they suppress from a complete RUN.
 
-    The defaults are the paper's rules. Results are written into the run; analysing again with other thresholds
-    replaces them.
+    The defaults are the paper's rules. Results are written into the run; analysing again does only what other
+    thresholds change, and replaces it.
     """
     from neurolens.analyze import analyze_run
     from neurolens.detectors import Rules
 
-    analyze_run(run, rules=Rules(**thresholds), say=say)
+    analyze_run(run, only=only, lengths=lengths, rules=Rules(**thresholds), say=say)
     say(f"{run}: analysed; next: neurolens info {run}, neurolens plot {run}, neurolens export {run} FILE")
     if as_json:
         emit(_facts(run))
@@ -369,9 +374,17 @@ def _info_lines(facts: dict[str, Any]) -> list[str]:
         f"dead        {per_layer('dead')} by layer; frequency < {facts['dead_frequency_upper_bound']:.2g} at 95%",
         f"only </s>   {per_layer('dead_but_bos')}",
         f"frequency   {per_layer('mean_frequency_of_alive')} mean of those alive",
-        f"detectors   {per_layer('unigram_detectors')} of tokens",
-        f"  supported {per_layer('unigram_detectors_supported')}",
+        *_detector_lines(facts),
     ]
+
+
+def _detector_lines(facts: dict[str, Any]) -> list[str]:
+    lines = []
+    for gram, name in (("unigram", "tokens"), ("bigram", "bigrams"), ("trigram", "trigrams")):
+        if f"{gram}_detectors" in facts:
+            found, supported = (" ".join(map(str, facts[f"{gram}_detectors{suffix}"])) for suffix in ("", "_supported"))
+            lines.append(f"detectors   {found} of {name}; well supported {supported}")
+    return lines
 
 
 def _parity(facts: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ neuron, for tokens and n-grams, where neurons × categories cannot exist (7.4 GB
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from neurolens import NeurolensError, kernels
 from neurolens.bits import popcount
 from neurolens.variables import Variable
 
-LIST_ENTRIES = 1 << 23  # entries of a list held at a time (8 bytes each): 64 MB a thread
+LIST_ENTRIES = 1 << 22  # entries of a list held at a time (8 bytes each, for every variable): 100 MB a thread
 
 
 @dataclass(frozen=True)
@@ -84,24 +84,29 @@ def tabulate(rows: np.ndarray, variable: Variable) -> Counts:
 
 
 def tabulate_sparse(
-    rows: np.ndarray, variable: Variable, *, entries: int = LIST_ENTRIES
-) -> Iterator[tuple[slice, SparseCounts]]:
-    """Sparse counts of a variable, a stretch of neurons at a time: (neurons, their counts).
+    rows: np.ndarray, variables: Sequence[Variable], *, entries: int = LIST_ENTRIES
+) -> Iterator[tuple[slice, list[SparseCounts]]]:
+    """Sparse counts of several variables in one pass, a stretch of neurons at a time: (neurons, counts by variable).
 
-    `rows` and `variable` as in `tabulate`. A stretch holds as many neurons as have `entries` activations together
+    `rows` and `variables` as in `tabulate`. A stretch holds as many neurons as have `entries` activations together
     (one, if it alone has more), so that memory does not depend on the number of neurons.
     """
-    codes, total = variable.codes[None], variable.total
-    table = np.zeros((1, variable.categories), np.uint32)
+    codes = np.stack([variable.codes for variable in variables])
+    table = np.zeros((len(variables), max(variable.categories for variable in variables)), np.uint32)
     set_bits = np.concatenate([[0], np.cumsum(popcount(rows.view(np.uint8)))])
     first = 0
     while first < len(rows):
         last = int(np.searchsorted(set_bits, set_bits[first] + entries, side="right")) - 1
         neurons = slice(first, max(first + 1, last))
         size = int(set_bits[neurons.stop] - set_bits[first]) + 1
-        starts = np.zeros((1, neurons.stop - first + 1), np.int64)
-        category, on = np.empty((1, size), np.int32), np.empty((1, size), np.uint32)
+        starts = np.zeros((len(variables), neurons.stop - first + 1), np.int64)
+        category, on = np.empty((len(variables), size), np.int32), np.empty((len(variables), size), np.uint32)
         kernels.runs(rows[neurons], codes, table, starts, category, on)
-        used = starts[0, -1]
-        yield neurons, SparseCounts(starts[0], category[0, :used], on[0, :used], total)
+        yield (
+            neurons,
+            [
+                SparseCounts(starts[k], category[k, : starts[k, -1]], on[k, : starts[k, -1]], variable.total)
+                for k, variable in enumerate(variables)
+            ],
+        )
         first = neurons.stop

@@ -10,6 +10,7 @@ Rules of the paper, in integers (percent), so that no rounding decides:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +18,17 @@ import numpy as np
 from neurolens import UsageError, kernels
 from neurolens.counts import SparseCounts
 
-MAX_COVERING = {1: 5, 2: 50, 3: 50}  # by n; paper §4 (tokens), App. A (trigrams); bigrams: ours, as for trigrams
 WILSON_Z = 1.6448536269514722  # one-sided 95%
+TOP = 5  # n-grams kept of every neuron, whether or not they make it a detector (ours)
 
 
 @dataclass(frozen=True)
 class Rules:
     """What makes a detector, and what makes it well supported. Percentages are integers.
 
-    max_covering     greatest covering number (paper: 5 for tokens, 50 for trigrams)
+    max_covering     greatest covering number for tokens (paper, §4: 5)
+    max_covering_ngrams
+                     the same for longer n-grams (paper, App. A: 50 for trigrams; for other lengths it names none)
     coverage         percent of the activations that n-grams must account for (paper: 95)
     min_rate         percent of an n-gram's occurrences on which a detector is active (paper: 95)
     min_occurrences  least occurrences of a covered n-gram (1 = the paper, which names none)
@@ -34,7 +37,8 @@ class Rules:
                      corpus, and 100 activations of the neuron
     """
 
-    max_covering: int = MAX_COVERING[1]
+    max_covering: int = 5
+    max_covering_ngrams: int = 50
     coverage: int = 95
     min_rate: int = 95
     min_occurrences: int = 1
@@ -45,56 +49,56 @@ class Rules:
         for name in ("coverage", "min_rate"):
             if not 1 <= getattr(self, name) <= 100:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected a percentage from 1 to 100")
-        for name in ("max_covering", "min_occurrences", "support_occurrences", "support_activations"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
+        for name, value in vars(self).items():
+            if value < 1:
+                raise UsageError(f"{name} is {value}; expected at least 1")
+
+    def limit(self, n: int) -> int:
+        """Greatest covering number of a detector of n-grams."""
+        return self.max_covering if n == 1 else self.max_covering_ngrams
 
 
 @dataclass(frozen=True)
 class Detectors:
-    """What the rules find among some neurons.
+    """What the rules find among some neurons, for n-grams of one length.
 
     covering    int64 `(neuron,)`: covering number, 0 for a neuron without activations that count
     detector    bool `(neuron,)`
     supported   bool `(neuron,)`: still a detector when only n-grams with enough occurrences may be covered, and with
                 enough activations
-    triggers    the covering sets of neurons whose covering number is within the rule — detectors and near misses:
-                columns `neuron`, `token`, `on`, `total` int64, `covered` bool, all `(trigger,)`, ordered by neuron,
-                then falling `on`, then token
-    rules       the thresholds used
+    triggers    the covering sets of neurons whose covering number is within the rule — detectors and near misses —
+                and the `top` most frequent n-grams of every neuron: columns `neuron`, `category`, `on`, `total`
+                int64, `member` (of the covering set), `covered` bool, all `(trigger,)`, ordered by neuron, then
+                falling `on`, then category. Of a neuron beyond the rule not all members are there.
     """
 
     covering: np.ndarray
     detector: np.ndarray
     supported: np.ndarray
     triggers: dict[str, np.ndarray]
-    rules: Rules
 
 
-def find_detectors(counts: SparseCounts, rules: Rules) -> Detectors:
-    """Apply the rules to the counts of each neuron (paper, §4 and App. A)."""
+def find_detectors(counts: SparseCounts, rules: Rules, n: int = 1, *, top: int = TOP) -> Detectors:
+    """Apply the rules for n-grams of length n to the counts of each neuron (paper, §4 and App. A).
+
+    Activations are those that have an n-gram. `top`: how many of its most frequent n-grams to keep of every neuron.
+    """
     covering, least = kernels.covering(counts.starts, counts.on, rules.coverage)
-    neuron = counts.neuron()
-    on, total = counts.on.astype(np.int64), counts.total[counts.category]
-    candidate = (covering > 0) & (covering <= rules.max_covering)
-    member = candidate[neuron] & (on >= least[neuron])
-    covered = member & (100 * on >= rules.min_rate * total) & (total >= rules.min_occurrences)
+    within = (covering > 0) & (covering <= rules.limit(n))
+    kept = kernels.choose(counts.starts, counts.category, counts.on, least, within, top)
+    neuron = np.searchsorted(counts.starts, kept, side="right") - 1
+    on, category = counts.on[kept].astype(np.int64), counts.category[kept].astype(np.int64)
+    order = np.lexsort((category, -on, neuron))
+    neuron, on, category = neuron[order], on[order], category[order]
+    total, member = counts.total[category], on >= least[neuron]
+    covered = within[neuron] & member & (100 * on >= rules.min_rate * total) & (total >= rules.min_occurrences)
     activations = counts.activations()
     supported = _accounts(covered & (total >= rules.support_occurrences), neuron, on, activations, rules)
-    kept = np.flatnonzero(member)
-    kept = kept[np.lexsort((counts.category[kept], -on[kept], neuron[kept]))]
     return Detectors(
         covering,
         _accounts(covered, neuron, on, activations, rules),
         supported & (activations >= rules.support_activations),
-        {
-            "neuron": neuron[kept],
-            "token": counts.category[kept].astype(np.int64),
-            "on": on[kept],
-            "total": total[kept],
-            "covered": covered[kept],
-        },
-        rules,
+        {"neuron": neuron, "category": category, "on": on, "total": total, "member": member, "covered": covered},
     )
 
 
@@ -105,6 +109,24 @@ def _accounts(
     share = np.zeros(len(activations), np.int64)
     np.add.at(share, neuron[covered], on[covered])
     return (activations > 0) & (100 * share >= rules.coverage * activations)
+
+
+def cover_layers(covered: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """What each layer's detectors cover, and what of it is new (paper, Figs. 3b and 4; App. A, Fig. 15).
+
+    `covered`: for each collected layer the categories its detectors cover, integer `(any,)`, repeats allowed. Returns
+    int64 `(layer,)` each: `covered`, distinct n-grams of the layer; `new`, of them in no earlier layer;
+    `new_to_previous`, of them not in the layer before; `cumulative`, distinct up to and with the layer.
+    """
+    seen = previous = np.zeros(0, np.int64)
+    lines = []
+    for categories in covered:
+        here = np.unique(categories)
+        all_seen = np.union1d(seen, here)
+        lines.append((len(here), len(all_seen) - len(seen), len(np.setdiff1d(here, previous)), len(all_seen)))
+        seen, previous = all_seen, here
+    columns = np.array(lines, np.int64).reshape(-1, 4).T
+    return dict(zip(("covered", "new", "new_to_previous", "cumulative"), columns, strict=True))
 
 
 def wilson_lower_bound(on: np.ndarray, total: np.ndarray, *, z: float = WILSON_Z) -> np.ndarray:

@@ -23,6 +23,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from neurolens import NeurolensError, UsageError, __version__, first_line
+from neurolens.parts import marks, part_of
 from neurolens.store import Store
 
 TABLES = ("neurons", "triggers")
@@ -71,7 +72,7 @@ def export_table(
     if decode is not None and table != "triggers":
         raise UsageError(f"the {table} table has no tokens to write as text; leave the tokenizer out")
     chosen = _chosen(store, layers)
-    analysis = _analysis(store)
+    analysis = _analysis(store, "dead" if table == "neurons" else "ngrams")
     tables = _neurons(store, chosen) if table == "neurons" else _triggers(store, chosen, decode, path.suffix == ".csv")
     first = next(tables)
     schema = first.schema.with_metadata({KEY: json.dumps(_provenance(store, table, chosen, analysis), sort_keys=True)})
@@ -81,7 +82,7 @@ def export_table(
             if part.num_rows:
                 writer.write_table(part.cast(schema))
             rows += part.num_rows
-        if _analysis(store) != analysis:
+        if marks(store) != analysis:
             raise NeurolensError(f"{store.path} was analysed anew while it was exported; export it again")
     return Export(path, table, tuple(schema.names), rows)
 
@@ -115,11 +116,10 @@ def _chosen(store: Store, layers: Iterable[int] | None) -> list[int]:
     return chosen
 
 
-def _analysis(store: Store) -> dict[str, Any]:
-    """What the results were made with."""
-    found = store.attributes("results").get("analysis") if store.has("results") else None
-    if found is None:
-        raise NeurolensError(f"{store.path} is not analysed; run 'neurolens analyze {store.path}' first")
+def _analysis(store: Store, part: str) -> dict[str, Any]:
+    """What the results were made with, those of `part` among them."""
+    if part not in (found := marks(store)):
+        raise NeurolensError(f"{store.path} is not analysed for {part}; run 'neurolens analyze {store.path}' first")
     return found
 
 
@@ -134,14 +134,15 @@ def _provenance(store: Store, table: str, layers: list[int], analysis: dict[str,
         "neurons_per_layer": store.neurons,
         "n_tokens": store.n_tokens,
         "labels": attrs["label_names"],
-        **analysis,
+        "analysis": analysis,
         **{key: attrs.get(key) for key in PROVENANCE},
         "exported_by": f"neurolens {__version__}",
     }
 
 
 def _neurons(store: Store, layers: list[int]) -> Iterator[pa.Table]:
-    names = [name for name in store.names("results/neurons") if name != "layer"]  # sorted
+    parts = marks(store)
+    names = [name for name in store.names("results/neurons") if name != "layer" and part_of(name) in parts]  # sorted
     number, numbers = np.arange(store.neurons, dtype=np.int32), store.layers
     step = max(1, STRETCH // max(1, 8 * len(number) * len(names)))
     for first in range(0, len(numbers), step):  # a chunk holds several layers: read one by one, each decodes it anew

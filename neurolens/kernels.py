@@ -24,6 +24,7 @@ from numba.extending import intrinsic
 
 
 STRETCH = 256  # words of a row whose set bits are listed at a time: few enough that the list stays in the cache
+SMALL = 256  # counts below are sorted by counting
 AT_ONCE = 8  # bits of a word listed without asking whether there are so many
 
 
@@ -194,24 +195,86 @@ def covering(starts, on, share):  # pragma: no cover - compiled
 
     `starts` int64 `(neurons + 1,)`, `on` uint32 `(entries,)`, `share` in percent. Returns int64 `(neurons,)`
     twice: the least number of entries whose counts sum to at least `share`% of the list's total (0 for an empty
-    list), and the count of the last entry taken (0 for an empty list). Integer arithmetic throughout.
+    list), and the count of the last entry taken (0 for an empty list). Integer arithmetic throughout. Small counts,
+    nearly all of them, are not sorted but counted.
     """
     neurons = len(starts) - 1
     number = np.zeros(neurons, dtype=np.int64)
     least = np.zeros(neurons, dtype=np.int64)
+    how_many = np.zeros(SMALL, dtype=np.int64)
     for n in range(neurons):
-        counts = np.sort(on[starts[n] : starts[n + 1]])
-        total = np.int64(0)
-        for count in counts:
-            total += np.int64(count)
-        taken = np.int64(0)
+        how_many[:] = 0
+        total, large = np.int64(0), 0
+        for i in range(uint64(starts[n]), uint64(starts[n + 1])):
+            count = np.int64(on[i])
+            total += count
+            if count < SMALL:
+                how_many[uint64(count)] += 1
+            else:
+                large += 1
+        counts = np.empty(large, dtype=np.int64)
+        for i in range(uint64(starts[n]), uint64(starts[n + 1])):
+            if large and on[i] >= SMALL:
+                large -= 1
+                counts[large] = on[i]
+        counts.sort()
+        goal, taken = share * total, np.int64(0)
         for i in range(len(counts) - 1, -1, -1):
-            taken += np.int64(counts[i])
-            number[n] += 1
-            least[n] = np.int64(counts[i])
-            if 100 * taken >= share * total:
+            if 100 * taken >= goal:
                 break
+            taken += counts[i]
+            number[n] += 1
+            least[n] = counts[i]
+        for count in range(SMALL - 1, 0, -1):
+            if 100 * taken >= goal:
+                break
+            if how_many[count]:
+                needed = min(how_many[count], -(-(goal - 100 * taken) // (100 * count)))
+                taken += needed * count
+                number[n] += needed
+                least[n] = count
     return number, least
+
+
+@njit(nogil=True, cache=True)
+def choose(starts, category, on, least, within, top):  # pragma: no cover - compiled
+    """Which entries of each list to keep: its covering set, if it is `within` the rule, and the `top` largest.
+
+    `starts`, `category`, `on`: lists as of `runs`; `least` int64 `(neurons,)` of `covering`; `within` bool
+    `(neurons,)`. Returns indices of entries int64 `(kept,)`, neuron by neuron, each once. Among equal counts the
+    smaller category is the larger entry.
+    """
+    neurons = len(starts) - 1
+    room = top * neurons
+    for n in range(neurons):
+        if within[n]:
+            for i in range(starts[n], starts[n + 1]):
+                room += on[i] >= least[n]
+    kept, best, filled = np.empty(room, np.int64), np.empty(top, np.int64), 0
+    for n in range(neurons):
+        held, floor = 0, np.uint32(0)
+        for i in range(uint64(starts[n]), uint64(starts[n + 1])):
+            if within[n] and on[i] >= least[n]:
+                kept[filled] = i
+                filled += 1
+            if on[i] < floor or (held == top and on[i] == floor and category[i] > category[best[top - 1]]):
+                continue
+            place = held if held < top else top - 1
+            while place > 0 and (
+                on[best[place - 1]] < on[i]
+                or (on[best[place - 1]] == on[i] and category[best[place - 1]] > category[i])
+            ):
+                best[place] = best[place - 1]
+                place -= 1
+            best[place] = i
+            held = min(held + 1, top)
+            if held == top:
+                floor = on[best[top - 1]]
+        for k in range(held):
+            if not within[n] or on[best[k]] < least[n]:
+                kept[filled] = best[k]
+                filled += 1
+    return kept[:filled]
 
 
 # Products of value vectors with a vocabulary: not bits, but the same kind of loop. Measured beside the product that

@@ -79,6 +79,15 @@ class LayerList(click.ParamType):
         return sorted(layers)
 
 
+class Parts(click.ParamType):
+    """Parts of the analysis: dead,ngrams."""
+
+    name = "parts"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        return value if isinstance(value, list) else [part.strip() for part in str(value).split(",")]
+
+
 class Share(click.ParamType):
     """A label's share: wiki=2."""
 

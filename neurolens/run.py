@@ -13,8 +13,9 @@ from neurolens import NeurolensError
 from neurolens.activity import dead_upper_bound, mean_frequency_of_alive, saturation
 from neurolens.bits import unpack
 from neurolens.certificate import Certificate
+from neurolens.parts import LAYER_UPDATES, marks, part_of
 from neurolens.store import Store
-from neurolens.tables import Neurons
+from neurolens.tables import GRAMS, SUPPORT, ByLayer, Neurons, Table
 from neurolens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -40,9 +41,14 @@ class Run:
         return self.path.name.removesuffix(".zarr")
 
     @property
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """The parts of the analysis whose results are there and whole, and what was asked of each."""
+        return marks(self.store)
+
+    @property
     def analyzed(self) -> bool:
-        """Whether results are there and whole."""
-        return self.store.has("results") and "analysis" in self.store.attributes("results")
+        """Whether any results are there and whole."""
+        return bool(self.parts)
 
     @property
     def certificate(self) -> Certificate | None:
@@ -70,27 +76,49 @@ class Run:
     @cached_property
     def neurons(self) -> Neurons:
         """The table of all neurons. Raises NeurolensError if the run is not analysed."""
-        if not self.analyzed:
-            raise NeurolensError(f"{self.path} is not analysed; {ANALYZE.format(self.path)}")
-        names = [name for name in self.store.names("results/neurons") if name != "layer"]
-        return Neurons(
-            self.name,
-            layers=self.store.layers,
-            neurons=self.store.neurons,
-            model_layers=int(self.store.attrs["model"]["config"]["num_hidden_layers"]),
-            n_tokens=self.store.n_tokens,
-            rules=self.store.attributes("results")["analysis"]["rules"],
-            names=names,
-            read=lambda name: self.store.read(f"results/neurons/{name}"),
-        )
+        self._require("dead")
+        parts = self.parts
+        names = [name for name in self.store.names("results/neurons") if name != "layer" and part_of(name) in parts]
+        return Neurons(**self._header(names, "results/neurons"), neurons=self.store.neurons)
+
+    @cached_property
+    def by_layer(self) -> ByLayer:
+        """Detectors, the n-grams they cover and the share that suppress their triggers, by layer, n and support.
+
+        Raises NeurolensError if the run's n-grams are not analysed.
+        """
+        self._require("ngrams")
+        n, header = range(1, self.parts["ngrams"]["lengths"] + 1), {}
+        for folder in ("results/by_layer", "results/overall"):
+            names = [name for name in self.store.names(folder) if name not in ("n", "layer")]
+            if "updates" not in self.parts:
+                names = [name for name in names if name not in LAYER_UPDATES]
+            header[folder] = self._header(names, folder)
+        overall = Table(**header["results/overall"], coords={"support": SUPPORT, "n": n})
+        return ByLayer(**header["results/by_layer"], n=n, overall=overall)
+
+    def _header(self, names: list[str], folder: str) -> dict[str, Any]:
+        """What every table is told."""
+        return {
+            "name": self.name,
+            "layers": self.store.layers,
+            "model_layers": int(self.store.attrs["model"]["config"]["num_hidden_layers"]),
+            "n_tokens": self.store.n_tokens,
+            "rules": self.parts.get("ngrams", {}).get("rules", {}),
+            "names": names,
+            "read": lambda name: self.store.read(f"{folder}/{name}"),
+        }
 
     def triggers(self, layer: int) -> dict[str, np.ndarray]:
         """The triggers table of a layer: columns `(trigger,)`, `tokens` `(trigger, gram)` in reading order.
 
-        Covering sets of the neurons whose covering number is within the rule; `covered` says which tokens a neuron
-        is active on at ≥ 95% of their occurrences. Raises NeurolensError if there is no such layer.
+        For every neuron and n the covering set, if its size is within the rule, and the most frequent n-grams;
+        `covered` says which members of the covering set a neuron is active on at ≥ 95% of their occurrences
+        (docs/store.md has all columns). Raises NeurolensError if there is no such layer, or if n-grams are not
+        analysed.
         """
         self._check_layer(layer)
+        self._require("ngrams")
         folder = f"results/layers/{layer:02d}/triggers"
         return {name: self.store.read(f"{folder}/{name}") for name in self.store.names(folder)}
 
@@ -158,13 +186,13 @@ class Run:
             "certificate": None if certificate is None else certificate.to_dict(),
         }
         if not self.analyzed:
-            return {**known, "analyzed": False}
+            return {**known, "analyzed": []}
         neurons = self.neurons
         entropy = entropy_bytes(neurons["frequency"], store.n_tokens)
         dead = neurons["dead"]
         return {
             **known,
-            "analyzed": True,
+            "analyzed": list(self.parts),
             "entropy_bytes": round(entropy),
             "stored_over_entropy": round(stored / entropy, 4) if entropy else None,
             "rules": neurons.rules,
@@ -174,14 +202,31 @@ class Run:
             "mean_frequency_of_alive": [
                 round(x, 6) for x in mean_frequency_of_alive(neurons["frequency"], dead).tolist()
             ],
-            "unigram_detectors": neurons["unigram_detector"].sum(1).tolist(),
-            "unigram_detectors_supported": neurons["unigram_detector_supported"].sum(1).tolist(),
+            **{
+                f"{gram}_detectors{suffix}": neurons[f"{gram}_detector{suffix}"].sum(1).tolist()
+                for gram in GRAMS[: self.parts.get("ngrams", {}).get("lengths", 0)]
+                for suffix in ("", "_supported")
+            },
+            **self._suppression(),
+        }
+
+    def _suppression(self) -> dict[str, Any]:
+        """Of the token detectors the share that suppress their triggers, beside the nulls; by support."""
+        if "updates" not in self.parts:
+            return {}
+        overall = self.by_layer.overall
+        return {
+            name: {support: float(overall[name][i, 0]) for i, support in enumerate(SUPPORT)} for name in LAYER_UPDATES
         }
 
     def __repr__(self) -> str:
-        state = "analysed" if self.analyzed else "not analysed"
+        state = f"analysed ({', '.join(self.parts)})" if self.analyzed else "not analysed"
         size = f"{len(self.store.layers)} layers × {self.store.neurons} neurons, {self.store.n_tokens:,} tokens"
         return f"<Run {self.path}: {size}, {state}>"
+
+    def _require(self, part: str) -> None:
+        if part not in self.parts:
+            raise NeurolensError(f"{self.path} is not analysed for {part}; {ANALYZE.format(self.path)}")
 
     def _check_layer(self, layer: int) -> None:
         if layer not in self.store.layers:

@@ -270,6 +270,11 @@ class Store:
             _fsync(self.path / name / "zarr.json")
             _fsync(self.path / name)
 
+    def remove(self, name: str) -> None:
+        """Remove an array or group with all that is in it; nothing happens if there is none."""
+        with _disk(self.path):
+            shutil.rmtree(self.path / name, ignore_errors=not (self.path / name).exists())
+
     def log(self, **entry: Any) -> None:
         """Append a line to the log beside the run: times and hosts, which are no part of what is reproduced."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": os.uname().nodename, **entry})

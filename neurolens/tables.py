@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
+GRAMS = ("unigram", "bigram", "trigram", "fourgram", "fivegram")  # names of n-grams in columns, by n − 1
 SUPPORT = ("all", "supported")  # detectors by the paper's rules; those of them that are well supported
 
 
@@ -89,7 +90,7 @@ class Neurons(Table):
     """Columns `(layer, neuron)`: `neurons["frequency"]`, `neurons["dead"]`, … (docs/store.md lists them)."""
 
     def __init__(self, name: str, *, layers: Sequence[int], neurons: int, **header: Any) -> None:
-        coords = {"layer": np.asarray(layers), "neuron": np.arange(neurons)}
+        coords: dict[str, Any] = {"layer": np.asarray(layers), "neuron": np.arange(neurons)}
         super().__init__(name, layers=layers, coords=coords, **header)
 
 
@@ -101,6 +102,6 @@ class ByLayer(Table):
     """
 
     def __init__(self, name: str, *, layers: Sequence[int], n: Sequence[int], overall: Table, **header: Any) -> None:
-        coords = {"support": SUPPORT, "n": np.asarray(n), "layer": np.asarray(layers)}
+        coords: dict[str, Any] = {"support": SUPPORT, "n": np.asarray(n), "layer": np.asarray(layers)}
         super().__init__(name, layers=layers, coords=coords, **header)
         self.overall = overall

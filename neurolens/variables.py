@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from neurolens import NeurolensError
-from neurolens.corpus import Corpus
+from neurolens.corpus import Corpus, contexts
 
 GROUPS = 20  # interleaved groups of sequences: enough for a bootstrap over groups
 
@@ -49,10 +49,45 @@ def none(corpus: Corpus) -> Variable:
     return Variable("none", np.zeros(corpus.tokens.size, np.int32), 1)
 
 
-def token(corpus: Corpus, vocab_size: int) -> Variable:
-    """The token id itself; `</s>` (BOS and separators) has no category (paper, footnote 8)."""
-    ids = corpus.tokens.reshape(-1)
-    return Variable("token", np.where(ids == corpus.eos, -1, ids).astype(np.int32), vocab_size)
+@dataclass(frozen=True)
+class Ngrams:
+    """The n-grams of a corpus, each with a number.
+
+    variable  the n-gram that ends at each token, −1 where a document has not begun n tokens before (its categories
+              ascend along a stretch of the context order that is sorted so deep)
+    tokens    int32 `(category, n)`: the token ids of each, in reading order
+    """
+
+    n: int
+    variable: Variable
+    tokens: np.ndarray
+
+    def in_order(self, order: np.ndarray) -> Ngrams:
+        """The same n-grams with their codes in the order of a store's rows."""
+        return Ngrams(self.n, self.variable.in_order(order), self.tokens)
+
+
+def ngrams(corpus: Corpus, most: int, vocab_size: int) -> list[Ngrams]:
+    """The n-grams of lengths 1 … `most` that *end* at each token (paper, §4). They hold no `</s>`, nor cross one.
+
+    Those of length 1 are numbered by token id; longer ones by rank among all of the corpus, sorted by their tokens
+    from the newest to the oldest, as the context order is. A rank comes from the rank of the n − 1 newest tokens and
+    the oldest one: V^n, which overflows at n = 5, is never formed. Memory: 4 bytes a token and length, and 4·n a
+    distinct n-gram.
+    """
+    back = contexts(corpus.tokens, most, corpus.eos)
+    found = [Ngrams(1, Variable("unigram", back[0], vocab_size), np.arange(vocab_size, dtype=np.int32)[:, None])]
+    for n in range(2, most + 1):
+        shorter, oldest = found[-1], back[n - 1]
+        there = oldest >= 0
+        key = shorter.variable.codes[there].astype(np.int64) * vocab_size + oldest[there]
+        distinct, rank = np.unique(key, return_inverse=True)
+        codes = np.full(corpus.tokens.size, -1, np.int32)
+        codes[there] = rank
+        newer = shorter.tokens[distinct // vocab_size]
+        tokens = np.concatenate([(distinct % vocab_size).astype(np.int32)[:, None], newer], axis=1)
+        found.append(Ngrams(n, Variable(f"{n}-gram", codes, len(distinct)), tokens))
+    return found
 
 
 def position(corpus: Corpus) -> Variable:

@@ -19,15 +19,17 @@ PACKAGE = Path(neurolens.__file__).parent
 # A module imports only from layers above its own line. "" is the package itself, `neurolens/__init__.py`.
 LAYERS = [
     {""},
-    {"bits", "kernels", "sources", "weights", "options", "testing", "demo", "demo.text", "certificate"},
+    {"bits", "kernels", "sources", "weights", "options", "testing", "demo", "demo.text", "certificate"}
+    | {"tables"},
     {"compressed"},
     {"records"},
     {"documents"},
     {"corpus", "hub", "demo.train"},
     {"variables", "store", "checkpoint"},
-    {"decoder"},
+    {"decoder", "parts"},
     {"counts", "plan", "vocabulary"},
-    {"activity", "detectors", "tables"},
+    {"activity", "detectors"},
+    {"scan"},
     {"analyze", "plots", "export"},
     {"data", "run"},
     {"collect"},
@@ -59,7 +61,7 @@ HOMES = {
 # What these must not load, not even through others
 FREE_OF = {
     "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "tables"}
-    | {"store", "analyze", "export", "run", "plots", "vocabulary"},
+    | {"store", "analyze", "export", "run", "plots", "vocabulary", "parts", "scan"},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
     | {"weights", "hub", "detectors", "tables", "plots", "vocabulary"},
     "matplotlib": set(RANK) - {"plots", "demo.demonstrate", "cli"},

@@ -1,0 +1,67 @@
+"""Parts of an analysis: what each is called, which results are its own, and the mark that says they are whole.
+
+A part's mark holds what was asked of it — thresholds, seeds — and is written last, so that analysing again does only
+what is missing or was asked differently. A part builds on those it `NEEDS`: its mark does not outlive theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from neurolens.store import Store
+
+PARTS = ("dead", "ngrams", "updates")
+NEEDS = {"dead": (), "ngrams": ("dead",), "updates": ("dead", "ngrams")}
+
+# columns of results/neurons; what is not named belongs to n-grams
+_OWN = {
+    "dead": {"activations", "activations_on_text", "frequency", "first_active", "dead", "dead_but_bos"},
+    "updates": {"suppresses_triggers", "trigger_projection", "trigger_projection_centred"},
+}
+# columns that the updates add to tables of the n-grams
+TRIGGER_UPDATES = ("projection", "projection_centred", "rank", "cosine")
+LAYER_UPDATES = tuple(
+    f"{name}{end}" for name in ("suppressing", "null_neurons", "null_tokens") for end in ("", "_low", "_high")
+)
+
+
+def part_of(column: str) -> str:
+    """The part that writes a column of `results/neurons`."""
+    return next((part for part, names in _OWN.items() if column in names), "ngrams")
+
+
+def marks(store: Store) -> dict[str, dict[str, Any]]:
+    """What was asked of each part whose results are whole; empty for a run that is not analysed."""
+    return dict(store.attributes("results").get("parts", {})) if store.has("results") else {}
+
+
+def mark(store: Store, part: str, asked: Mapping[str, Any]) -> None:
+    """Say that a part's results are whole."""
+    store.set_attributes("results", {"parts": {**marks(store), part: dict(asked)}, "n_tokens": store.n_tokens})
+
+
+def withdraw(store: Store, parts: Iterable[str]) -> list[str]:
+    """Take back the marks of parts and of those that build on them, and remove their results; returns which.
+
+    The marks go first: a stop at any moment leaves a run whose marks are true.
+    """
+    given = set(parts)
+    gone = [part for part in PARTS if part in given or given.intersection(NEEDS[part])]
+    kept = {part: asked for part, asked in marks(store).items() if part not in gone}
+    store.set_attributes("results", {"parts": kept, "n_tokens": store.n_tokens})
+    for name in store.names("results/neurons"):
+        if name != "layer" and part_of(name) in gone:
+            store.remove(f"results/neurons/{name}")
+    if "ngrams" in gone:
+        for folder in ("results/layers", "results/by_layer", "results/overall"):
+            store.remove(folder)
+    elif "updates" in gone:
+        for layer in store.layers:
+            store.remove(f"results/layers/{layer:02d}/updates")
+            for name in TRIGGER_UPDATES:
+                store.remove(f"results/layers/{layer:02d}/triggers/{name}")
+        for folder in ("results/by_layer", "results/overall"):
+            for name in LAYER_UPDATES:
+                store.remove(f"{folder}/{name}")
+    return gone
