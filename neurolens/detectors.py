@@ -91,12 +91,12 @@ def find_detectors(counts: SparseCounts, rules: Rules, n: int = 1, *, top: int =
     order = np.lexsort((category, -on, neuron))
     neuron, on, category = neuron[order], on[order], category[order]
     total, member = counts.total[category], on >= least[neuron]
-    covered = within[neuron] & member & (100 * on >= rules.min_rate * total) & (total >= rules.min_occurrences)
+    covered = member & (100 * on >= rules.min_rate * total) & (total >= rules.min_occurrences)
     activations = counts.activations()
-    supported = _accounts(covered & (total >= rules.support_occurrences), neuron, on, activations, rules)
+    supported = within & _accounts(covered & (total >= rules.support_occurrences), neuron, on, activations, rules)
     return Detectors(
         covering,
-        _accounts(covered, neuron, on, activations, rules),
+        within & _accounts(covered, neuron, on, activations, rules),
         supported & (activations >= rules.support_activations),
         {"neuron": neuron, "category": category, "on": on, "total": total, "member": member, "covered": covered},
     )

@@ -1,4 +1,4 @@
-"""Variables and counts: what each token's category is, and how often neurons are on by category."""
+"""Counts: how often neurons are on, by category. What the categories are is test_variables.py's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ settings.register_profile("laws", deadline=None, derandomize=True, max_examples=
 settings.load_profile("laws")
 
 VOCABULARY = 9
-KINDS = ["none", "token", "position", "label", "group"]
+GRAMS = {"token": 1, "bigram": 2, "fourgram": 4}
+KINDS = ["none", *GRAMS, "position", "label", "group"]
 
 
 def words_of(active: np.ndarray) -> np.ndarray:
@@ -43,21 +44,9 @@ def corpus_of(tokens: np.ndarray, label: np.ndarray) -> Corpus:
 
 
 def variable_of(kind: str, c: Corpus) -> Variable:
-    return variables.token(c, VOCABULARY) if kind == "token" else getattr(variables, kind)(c)
-
-
-def category_of(kind: str, c: Corpus, sequence: int, position: int) -> int:
-    token = int(c.tokens[sequence, position])
-    return {
-        "none": 0,
-        "token": -1 if token == 2 else token,
-        "position": position,
-        "label": int(c.label[sequence]),
-        "group": sequence % 20,
-    }[kind]
-
-
-CATEGORIES = {"none": 1, "token": VOCABULARY, "label": 3, "group": 20}
+    if kind in GRAMS:
+        return variables.ngrams(c, GRAMS[kind], VOCABULARY)[-1].variable
+    return getattr(variables, kind)(c)
 
 
 @st.composite
@@ -70,52 +59,6 @@ def corpora(draw) -> tuple[Corpus, np.ndarray, np.random.Generator]:
     c = corpus_of(tokens, rng.integers(0, 2, sequences))
     density = draw(st.sampled_from([0.0, 0.05, 0.5, 1.0]))
     return c, rng.random((draw(st.integers(1, 6)), tokens.size)) < density, rng
-
-
-# variables
-
-
-@given(drawn=corpora(), kind=st.sampled_from(KINDS))
-def test_a_variable_is_the_category_of_every_token(drawn, kind):
-    c = drawn[0]
-    sequences, positions = c.shape
-    variable = variable_of(kind, c)
-    codes = [category_of(kind, c, s, p) for s in range(sequences) for p in range(positions)]
-    assert variable.name == kind
-    assert variable.codes.dtype == np.int32 and variable.codes.tolist() == codes
-    assert variable.categories == CATEGORIES.get(kind, positions)
-    assert variable.total.tolist() == [codes.count(code) for code in range(variable.categories)]
-
-
-def test_groups_are_as_many_as_asked_for():
-    c = corpus_of(np.array([[2, 5, 6]] * 7), np.zeros(7, int))
-    variable = variables.group(c, 3)
-    assert variable.categories == 3
-    assert variable.codes.reshape(7, 3)[:, 0].tolist() == [0, 1, 2, 0, 1, 2, 0]
-
-
-def test_the_separator_is_the_corpus_own():
-    c = Corpus.from_tokens(np.array([[0, 2, 0, 1]]), eos=0)
-    assert variables.token(c, 3).codes.tolist() == [-1, 2, -1, 1]
-
-
-@pytest.mark.parametrize("codes", [[-2, 0], [0, 3]])
-def test_codes_beyond_the_categories_are_refused(codes):
-    with pytest.raises(NeurolensError, match=r"'colour' has codes -?\d…\d, expected −1…2"):
-        Variable("colour", np.array(codes, np.int32), 3)
-    assert Variable("colour", np.array([-1, 2], np.int32), 3).total.tolist() == [0, 0, 1]
-    assert Variable("colour", np.zeros(0, np.int32), 3).total.tolist() == [0, 0, 0]
-
-
-def test_a_token_beyond_the_vocabulary_is_refused():
-    with pytest.raises(NeurolensError, match="'token' has codes"):
-        variables.token(Corpus.from_tokens(np.array([[2, 5, 9]])), 9)
-
-
-def test_codes_in_the_order_of_rows():
-    variable = Variable("v", np.array([4, -1, 2, 0], np.int32), 5).in_order(np.array([2, 3, 0, 1]))
-    assert variable.codes.tolist() == [2, 0, 4, -1] and (variable.name, variable.categories) == ("v", 5)
-    assert variable.codes.flags.c_contiguous
 
 
 # dense counts
@@ -150,7 +93,7 @@ def test_counts_of_the_parts_add_up_to_those_of_the_whole(drawn, kind, cuts):
     assert (parts.on == whole.on).all() and (parts.total == whole.total).all()
 
 
-@given(drawn=corpora(), kind=st.sampled_from(["none", "token", "position", "label"]))
+@given(drawn=corpora(), kind=st.sampled_from(["none", *GRAMS, "position", "label"]))
 def test_the_order_of_sequences_changes_nothing(drawn, kind):
     c, active, rng = drawn
     order = rng.permutation(len(c.tokens))
@@ -201,31 +144,43 @@ def test_a_rate_is_missing_where_there_are_no_tokens():
 # sparse counts
 
 
-@given(drawn=corpora(), kind=st.sampled_from(KINDS), entries=st.sampled_from([1, 2, 7, 40, 1 << 20]), data=st.data())
-def test_sparse_counts_are_the_dense_ones(drawn, kind, entries, data):
-    c, active, _ = drawn
+@given(
+    drawn=corpora(),
+    kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4),
+    entries=st.sampled_from([1, 2, 7, 40, 1 << 20]),
+    data=st.data(),
+)
+def test_sparse_counts_are_the_dense_ones(drawn, kinds, entries, data):
+    c, active, rng = drawn
     active = active.copy()
     active[data.draw(st.integers(0, len(active) - 1))] = False  # a silent neuron somewhere
-    variable = variable_of(kind, c)
-    if data.draw(st.booleans()):  # in the order that makes runs long, or in any other
-        order = np.argsort(variable.codes, kind="stable")
-        active, variable = active[:, order], variable.in_order(order)
-    expected = tally(active, variable.codes.tolist(), variable.categories)
-    covered = []
-    for neurons, counts in tabulate_sparse(words_of(active), variable, entries=entries):
+    counted = [variable_of(kind, c) for kind in kinds]
+    order = data.draw(st.sampled_from(["corpus", "runs", "any"]))  # runs: equal codes of the first are neighbours
+    if order != "corpus":
+        by = np.argsort(counted[0].codes, kind="stable") if order == "runs" else rng.permutation(c.tokens.size)
+        active, counted = active[:, by], [variable.in_order(by) for variable in counted]
+    expected = [tally(active, variable.codes.tolist(), variable.categories) for variable in counted]
+    done = []
+    for neurons, lists in tabulate_sparse(words_of(active), counted, entries=entries):
         stretch = list(range(neurons.start, neurons.stop))
-        covered += stretch
+        done += stretch
         assert len(stretch) == 1 or active[neurons].sum() <= entries
-        assert counts.total.tolist() == variable.total.tolist()
-        assert counts.starts[0] == 0 and counts.starts[-1] == len(counts.category) == len(counts.on)
-        assert (counts.on > 0).all()
-        found = list(zip(counts.neuron().tolist(), counts.category.tolist(), counts.on.tolist(), strict=True))
-        assert len({(neuron, category) for neuron, category, _ in found}) == len(found)
-        assert {(stretch[neuron], category): on for neuron, category, on in found} == {
-            (neuron, category): on for neuron in stretch for category, on in enumerate(expected[neuron]) if on
-        }
-        assert counts.activations().tolist() == [sum(expected[neuron]) for neuron in stretch]
-    assert covered == list(range(len(active)))
+        for variable, counts, wanted in zip(counted, lists, expected, strict=True):
+            check_lists(counts, variable, wanted[neurons])
+    assert done == list(range(len(active)))
+
+
+def check_lists(counts: SparseCounts, variable: Variable, expected: list[list[int]]) -> None:
+    """The lists of a stretch of neurons hold what the dense table does, and nothing twice."""
+    assert counts.total.tolist() == variable.total.tolist()
+    assert counts.starts[0] == 0 and counts.starts[-1] == len(counts.category) == len(counts.on)
+    assert (counts.on > 0).all()
+    found = list(zip(counts.neuron().tolist(), counts.category.tolist(), counts.on.tolist(), strict=True))
+    assert len({(neuron, category) for neuron, category, _ in found}) == len(found)
+    assert {(neuron, category): on for neuron, category, on in found} == {
+        (neuron, category): on for neuron, row in enumerate(expected) for category, on in enumerate(row) if on
+    }
+    assert counts.activations().tolist() == [sum(row) for row in expected]
 
 
 def test_stretches_hold_as_many_neurons_as_entries_allow():
@@ -233,13 +188,24 @@ def test_stretches_hold_as_many_neurons_as_entries_allow():
     for neuron, on in enumerate([3, 4, 0, 50, 0, 7, 1]):
         active[neuron, :on] = True
     variable = Variable("v", np.zeros(100, np.int32), 1)
-    stretches = [(part.start, part.stop) for part, _ in tabulate_sparse(words_of(active), variable, entries=8)]
+    stretches = [(part.start, part.stop) for part, _ in tabulate_sparse(words_of(active), [variable], entries=8)]
     assert stretches == [(0, 3), (3, 4), (4, 7)]
 
 
 def test_sparse_counts_of_no_neurons():
     variable = Variable("v", np.zeros(64, np.int32), 1)
-    assert list(tabulate_sparse(np.zeros((0, 1), np.uint64), variable)) == []
+    assert list(tabulate_sparse(np.zeros((0, 1), np.uint64), [variable])) == []
+
+
+def test_sparse_counts_of_a_variable_without_categories():
+    """Fivegrams of a corpus of sequences of four tokens."""
+    active = np.ones((2, 64), bool)
+    nothing, all_ = Variable("nothing", np.full(64, -1, np.int32), 0), Variable("all", np.zeros(64, np.int32), 1)
+    for counted in ([nothing], [all_, nothing]):
+        ((_, lists),) = tabulate_sparse(words_of(active), counted)
+        check_lists(lists[-1], nothing, [[], []])
+        if len(lists) == 2:
+            check_lists(lists[0], all_, [[64], [64]])
 
 
 @given(st.lists(st.lists(st.integers(1, 2**32 - 1), max_size=4), max_size=5))

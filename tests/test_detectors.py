@@ -1,4 +1,7 @@
-"""Token detectors: the rules of the paper, read literally and in fractions, against what the compiled loops find."""
+"""Detectors: the rules of the paper, read literally and in fractions, against what the compiled loops find.
+
+Whole runs, from bits on the disk to tables, are held to another such reading in test_ngrams.py.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ from scipy.stats import binomtest
 from neurolens import UsageError, detectors
 from neurolens.corpus import Corpus
 from neurolens.counts import SparseCounts, tabulate_sparse
-from neurolens.detectors import MAX_COVERING, Rules, find_detectors, wilson_lower_bound
-from neurolens.variables import token
+from neurolens.detectors import TOP, Rules, cover_layers, find_detectors, wilson_lower_bound
+from neurolens.variables import ngrams
 
 settings.register_profile("laws", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("laws")
@@ -27,11 +30,12 @@ settings.load_profile("laws")
 class Verdict:
     covering: int
     members: dict[int, bool]  # token of the covering set → is it covered
+    within: bool  # the rule for the covering number
     detector: bool
     supported: bool
 
 
-def judge(on: dict[int, int], total: dict[int, int], rules: Rules) -> Verdict:
+def judge(on: dict[int, int], total: dict[int, int], rules: Rules, n: int = 1) -> Verdict:
     """One neuron by the words of the method. `on`: activations by token; `total`: occurrences by token."""
     coverage, rate = Fraction(rules.coverage, 100), Fraction(rules.min_rate, 100)
     activations = sum(on.values())
@@ -41,7 +45,7 @@ def judge(on: dict[int, int], total: dict[int, int], rules: Rules) -> Verdict:
             break
         taken.append(count)
     members = {t for t, count in on.items() if count >= taken[-1]} if taken else set()
-    within = 1 <= len(taken) <= rules.max_covering
+    within = 1 <= len(taken) <= (rules.max_covering if n == 1 else rules.max_covering_ngrams)
 
     def accounted(min_occurrences: int) -> tuple[set[int], bool]:
         covered = {
@@ -53,7 +57,8 @@ def judge(on: dict[int, int], total: dict[int, int], rules: Rules) -> Verdict:
     _, well = accounted(max(rules.min_occurrences, rules.support_occurrences))
     return Verdict(
         covering=len(taken),
-        members={t: t in covered for t in members} if within else {},
+        members={t: t in covered for t in members},
+        within=within,
         detector=detector,
         supported=well and activations >= rules.support_activations,
     )
@@ -76,23 +81,35 @@ def sparse(
     )
 
 
-def check(neurons: list[dict[int, int]], total: dict[int, int], counts: SparseCounts, rules: Rules) -> list[Verdict]:
+def listed(on: dict[int, int], verdict: Verdict, top: int) -> list[int]:
+    """The tokens that the table has of a neuron: the most frequent ones, and the covering set if it is not too wide."""
+    falling = sorted(on, key=lambda t: (-on[t], t))
+    return [t for i, t in enumerate(falling) if i < top or (verdict.within and t in verdict.members)]
+
+
+def check(
+    neurons: list[dict[int, int]],
+    total: dict[int, int],
+    counts: SparseCounts,
+    rules: Rules,
+    n: int = 1,
+    top: int = TOP,
+) -> list[Verdict]:
     """What is found is what the words say, and the triggers table lists the same. Returns the verdicts."""
-    found = find_detectors(counts, rules)
-    verdicts = [judge(on, total, rules) for on in neurons]
-    assert found.rules == rules
+    found = find_detectors(counts, rules, n, top=top)
+    verdicts = [judge(on, total, rules, n) for on in neurons]
     assert found.covering.tolist() == [verdict.covering for verdict in verdicts]
     assert found.detector.tolist() == [verdict.detector for verdict in verdicts]
     assert found.supported.tolist() == [verdict.supported for verdict in verdicts]
-    assert found.detector.dtype == found.supported.dtype == found.triggers["covered"].dtype == bool
+    flags = [found.detector, found.supported, found.triggers["member"], found.triggers["covered"]]
+    assert {flag.dtype for flag in flags} == {np.dtype(bool)}
     expected = [
-        (n, t, neurons[n][t], total[t], covered)
-        for n, verdict in enumerate(verdicts)
-        for t, covered in sorted(verdict.members.items(), key=lambda member: (-neurons[n][member[0]], member[0]))
+        (number, t, on[t], total[t], t in verdict.members, verdict.members.get(t, False))
+        for number, (on, verdict) in enumerate(zip(neurons, verdicts, strict=True))
+        for t in listed(on, verdict, top)
     ]
-    table = [found.triggers[name].tolist() for name in ("neuron", "token", "on", "total", "covered")]
-    assert list(found.triggers) == ["neuron", "token", "on", "total", "covered"]
-    assert list(zip(*table, strict=True)) == expected
+    assert list(found.triggers) == ["neuron", "category", "on", "total", "member", "covered"]
+    assert list(zip(*(column.tolist() for column in found.triggers.values()), strict=True)) == expected
     return verdicts
 
 
@@ -117,6 +134,7 @@ def layers(draw) -> tuple[list[dict[int, int]], dict[int, int]]:
 rule_sets = st.builds(
     Rules,
     max_covering=st.sampled_from([1, 2, 5, 50]),
+    max_covering_ngrams=st.sampled_from([1, 2, 5, 50]),
     coverage=st.sampled_from([95, 95, 95, 50, 94, 96, 100, 1]),
     min_rate=st.sampled_from([95, 95, 95, 50, 94, 96, 100, 1]),
     min_occurrences=st.sampled_from([1, 1, 2, 5, 20]),
@@ -126,10 +144,16 @@ rule_sets = st.builds(
 
 
 @settings(max_examples=300)
-@given(layer=layers(), rules=rule_sets, seed=st.integers(0, 99))
-def test_detectors_are_those_of_the_paper(layer, rules, seed):
+@given(
+    layer=layers(),
+    rules=rule_sets,
+    n=st.sampled_from([1, 1, 2, 3, 5]),
+    top=st.sampled_from([TOP, TOP, 1, 2, 30]),
+    seed=st.integers(0, 99),
+)
+def test_detectors_are_those_of_the_paper(layer, rules, n, top, seed):
     neurons, total = layer
-    check(neurons, total, sparse(neurons, total, np.random.default_rng(seed)), rules)
+    check(neurons, total, sparse(neurons, total, np.random.default_rng(seed)), rules, n, top)
 
 
 def test_the_random_layers_hold_every_kind_of_verdict():
@@ -146,9 +170,13 @@ def test_the_random_layers_hold_every_kind_of_verdict():
             seen[kind, verdict.covering <= 5] += 1
             seen["ties"] += len(verdict.members) > verdict.covering
             seen["mixed"] += len(set(verdict.members.values())) == 2
+            seen["members beyond the table"] += not verdict.within and len(verdict.members) > TOP
+            seen["more than the covering set"] += verdict.within and len(verdict.members) < min(TOP, len(on))
+            seen["ties at the top"] += len(on) > TOP and sorted(on.values())[-TOP] == sorted(on.values())[-TOP - 1]
 
     collect()
     kinds = [("supported", True), ("detector", True), ("not", True), ("not", False), "ties", "mixed"]
+    kinds += ["members beyond the table", "more than the covering set", "ties at the top"]
     assert all(seen[kind] >= 10 for kind in kinds), seen
 
 
@@ -173,7 +201,8 @@ def test_detectors_from_bits_and_token_ids(seed, vocabulary, noise, entries):
     )
     rules = Rules(support_activations=20)
     done = 0
-    for part, counts in tabulate_sparse(rows, token(Corpus.from_tokens(tokens), vocabulary), entries=entries):
+    (grams,) = ngrams(Corpus.from_tokens(tokens), 1, vocabulary)
+    for part, (counts,) in tabulate_sparse(rows, [grams.variable], entries=entries):
         neurons = [Counter(t for t, a in zip(flat.tolist(), row, strict=True) if a and t != 2) for row in active[part]]
         check([dict(on) for on in neurons], total, counts, rules)
         done += len(neurons)
@@ -251,24 +280,74 @@ def test_occurrences_and_support():
     assert one({2: 5, 1: 4}, total, support_activations=9).detector
 
 
-def test_the_table_holds_near_misses_and_leaves_out_what_is_spread_too_far():
+def test_the_table_holds_covering_sets_and_of_what_is_spread_too_far_the_top():
     total = {t: 10 for t in range(30)}
-    wide, miss = {t: 10 for t in range(10)}, {3: 5, 1: 5, 2: 4}
-    found = find_detectors(sparse([wide, miss, {0: 10}], total), Rules())
-    assert found.covering.tolist() == [10, 3, 1]
-    assert found.triggers["neuron"].tolist() == [1, 1, 1, 2]
-    assert found.triggers["token"].tolist() == [1, 3, 2, 0]
-    assert found.triggers["covered"].tolist() == [False, False, False, True]
-    assert {name: column.dtype for name, column in found.triggers.items() if name != "covered"} == dict.fromkeys(
-        ("neuron", "token", "on", "total"), np.dtype(np.int64)
-    )
+    wide, miss = {t: 10 for t in range(10)}, {3: 5, 1: 5, 2: 4, 8: 1}
+    found = find_detectors(sparse([wide, miss, {0: 10}], total), Rules(coverage=90))
+    assert found.covering.tolist() == [9, 3, 1]
+    assert found.triggers["neuron"].tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 1, 2]
+    assert found.triggers["category"].tolist() == [0, 1, 2, 3, 4, 1, 3, 2, 8, 0]
+    assert found.triggers["member"].tolist() == [True] * 8 + [False, True]
+    assert found.triggers["covered"].tolist() == [True] * 5 + [False] * 4 + [True]
+    assert found.detector.tolist() == [False, False, True]
+    flags = {name: found.triggers.pop(name).dtype for name in ("member", "covered")}
+    assert set(flags.values()) == {np.dtype(bool)}
+    assert {column.dtype for column in found.triggers.values()} == {np.dtype(np.int64)}
+
+
+def test_longer_ngrams_have_a_limit_of_their_own():
+    total = {t: 10 for t in range(60)}
+    for n, most in ((1, 5), (2, 50), (3, 50), (5, 50)):
+        for number in (most, most + 1):
+            on = {t: 10 for t in range(number)}
+            verdict = check([on], total, sparse([on], total), Rules(coverage=100), n)[0]
+            assert verdict.detector == (number <= most), (n, number)
+            rows = len(find_detectors(sparse([on], total), Rules(coverage=100), n).triggers["on"])
+            assert rows == (most if number <= most else TOP)
+    assert [Rules(max_covering=3, max_covering_ngrams=7).limit(n) for n in (1, 2, 3)] == [3, 7, 7]
+
+
+def test_a_covering_set_may_be_wider_than_its_number():
+    """Ties: one number of n-grams suffices, but a hundred of them could have been it."""
+    total = {t: 2 for t in range(100)}
+    on = {t: 1 for t in range(100)}
+    verdict = check([on], total, sparse([on], total), Rules(coverage=50), 2)[0]
+    assert verdict.covering == 50 and verdict.within and len(verdict.members) == 100
+
+
+# what layers cover
+
+
+def covered_one_by_one(layers: list[list[int]]) -> dict[str, list[int]]:
+    lines = []
+    for i, here in enumerate(layers):
+        before = {t for layer in layers[:i] for t in layer}
+        previous = set(layers[i - 1]) if i else set()
+        distinct = set(here)
+        lines.append((len(distinct), len(distinct - before), len(distinct - previous), len(distinct | before)))
+    names = ("covered", "new", "new_to_previous", "cumulative")
+    return {name: [line[i] for line in lines] for i, name in enumerate(names)}
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=8), max_size=6))
+def test_what_each_layer_adds(layers):
+    found = cover_layers([np.array(layer, np.int64) for layer in layers])
+    assert {name: column.tolist() for name, column in found.items()} == covered_one_by_one(layers)
+    assert {column.dtype for column in found.values()} == {np.dtype(np.int64)}
+
+
+def test_a_token_that_comes_back_is_new_to_the_layer_before_only():
+    found = cover_layers([np.array(layer, np.int64) for layer in ([1, 2, 2], [], [2, 3])])
+    assert found["covered"].tolist() == [2, 0, 2] and found["new"].tolist() == [2, 0, 1]
+    assert found["new_to_previous"].tolist() == [2, 0, 2] and found["cumulative"].tolist() == [2, 2, 3]
 
 
 def test_the_defaults_are_the_papers():
     rules = Rules()
     assert (rules.max_covering, rules.coverage, rules.min_rate, rules.min_occurrences) == (5, 95, 95, 1)
     assert (rules.support_occurrences, rules.support_activations) == (5, 100)
-    assert MAX_COVERING == {1: 5, 2: 50, 3: 50}
+    assert [rules.limit(n) for n in (1, 2, 3, 4, 5)] == [5, 50, 50, 50, 50]
+    assert TOP == 5
 
 
 @pytest.mark.parametrize("name", ["coverage", "min_rate"])
@@ -279,7 +358,10 @@ def test_percentages_out_of_range(name, value):
     assert replace(Rules(), **{name: 1}) != replace(Rules(), **{name: 100})
 
 
-@pytest.mark.parametrize("name", ["max_covering", "min_occurrences", "support_occurrences", "support_activations"])
+@pytest.mark.parametrize(
+    "name",
+    ["max_covering", "max_covering_ngrams", "min_occurrences", "support_occurrences", "support_activations"],
+)
 @pytest.mark.parametrize("value", [0, -1])
 def test_counts_out_of_range(name, value):
     with pytest.raises(UsageError, match=f"{name} is {value}; expected at least 1"):

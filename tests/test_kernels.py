@@ -176,7 +176,10 @@ def covering_of(counts: list[int], share: int) -> tuple[int, int]:
 
 
 @given(
-    lists=st.lists(st.lists(st.one_of(st.integers(1, 6), st.integers(1, 2**32 - 1)), max_size=7), max_size=5),
+    lists=st.lists(
+        st.lists(st.one_of(st.integers(1, 6), st.integers(253, 259), st.integers(1, 2**32 - 1)), max_size=7),
+        max_size=5,
+    ),
     share=st.sampled_from([1, 50, 94, 95, 99, 100]),
 )
 def test_covering_number_is_the_least_over_all_subsets(lists, share):
@@ -186,6 +189,29 @@ def test_covering_number_is_the_least_over_all_subsets(lists, share):
     number, least = kernels.covering(starts, on, share)
     assert list(zip(number.tolist(), least.tolist(), strict=True)) == [covering_of(c, share) for c in lists]
     assert (on == before).all()
+
+
+@given(
+    share=st.sampled_from([1, 50, 94, 95, 99, 100]),
+    most=st.sampled_from([1, 3, 255, 256, 300, 2**32 - 1]),
+    seed=st.integers(0, 2**20),
+)
+def test_covering_of_long_lists_is_greedy(share, most, seed):
+    """Small and large counts, which are not handled alike, mixed in lists too long to try every subset of."""
+    rng = np.random.default_rng(seed)
+    lists = [
+        rng.integers(1, rng.choice([1, 2, most]) + 1, rng.choice([0, 1, 30, 400])).tolist() + large
+        for large in ([], [most], [254, 255, 256, 257])
+    ]
+    starts = np.cumsum([0, *map(len, lists)])
+    number, least = kernels.covering(starts, np.array(sum(lists, []), np.uint32), share)
+    for n, counts in enumerate(lists):
+        taken: list[int] = []
+        for count in sorted(counts, reverse=True):
+            if 100 * sum(taken) >= share * sum(counts):
+                break
+            taken.append(count)
+        assert (number[n], least[n]) == (len(taken), taken[-1] if taken else 0)
 
 
 @pytest.mark.parametrize(
