@@ -107,9 +107,27 @@ class Vocabulary:
         """What one id says by itself."""
         return self.text([id_])
 
-    def texts(self) -> list[str]:
-        """What each id says by itself, V of them."""
-        return [self.token(id_) for id_ in range(len(self))]
+    def texts(self, errors: str = "replace") -> list[str]:
+        """What each id says by itself, V of them. With `errors="surrogateescape"` no two that differ in their bytes
+        are the same, though some are no text that can be printed."""
+        return [(self[id_] or f"⟨{id_}⟩".encode()).decode(errors=errors) for id_ in range(len(self))]
+
+    def around(self, ids: Sequence[int], at: int) -> tuple[str, str, str]:
+        """The text of ids in three: what is before the one at place `at`, that one, what is after.
+
+        Where a character is split over tokens, the middle has the whole of it.
+
+        >>> Vocabulary.from_bytes([b"a", "é".encode()[:1], "é".encode()[1:]]).around([0, 1, 2, 0], 2)
+        ('a', 'é', 'a')
+        """
+        parts = [self[id_] or f"⟨{id_}⟩".encode() for id_ in ids]
+        characters = b"".join(parts).decode(errors="surrogateescape")  # a byte that is no character: one each
+        ends = np.cumsum([len(c.encode(errors="surrogateescape")) for c in characters])
+        first = len(b"".join(parts[:at]))
+        begin = int(np.searchsorted(ends, first, side="right"))
+        end = int(np.searchsorted(ends, first + len(parts[at]), side="left")) + 1
+        before, token, after = characters[:begin], characters[begin:end], characters[end:]
+        return _shown(before), _shown(token), _shown(after)
 
 
 def _following(tokenizer: Any, names: Mapping[int, str]) -> dict[int, bytes]:
@@ -138,6 +156,10 @@ def _from_alphabet(name: str) -> bytes:
         return bytes(_ALPHABET[character] for character in name)
     except KeyError:
         return _utf8(name)
+
+
+def _shown(text: str) -> str:
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _utf8(text: str) -> bytes:

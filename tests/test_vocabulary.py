@@ -84,6 +84,35 @@ def test_a_character_split_over_tokens_is_whole_again(tiny_model: Path) -> None:
     assert vocabulary.text(ids[:3]) == "a�"
 
 
+def test_around_a_split_character(tiny_model: Path) -> None:
+    checkpoint = Checkpoint(tiny_model)
+    vocabulary = Vocabulary.of(checkpoint)
+    (ids,) = checkpoint.encoder()(["a🦖\n"])
+    expected = [("", "a", "🦖\n"), *[("a", "🦖", "\n")] * 4, ("a🦖", "\n", "")]
+    assert [vocabulary.around(ids, at) for at in range(6)] == expected
+    assert [vocabulary.around(ids[2:5], at) for at in range(3)] == [("", "�", "��"), ("�", "�", "�"), ("��", "�", "")]
+
+
+@given(st.lists(st.binary(min_size=1, max_size=4) | st.text(min_size=1, max_size=2).map(str.encode), max_size=9))
+def test_around_is_the_text_in_three(tokens: list[bytes]) -> None:
+    vocabulary = Vocabulary.from_bytes(tokens)
+    whole = b"".join(tokens)
+    for at in range(len(tokens)):
+        before, token, after = vocabulary.around(range(len(tokens)), at)
+        assert tokens[at].decode(errors="replace").strip("�") in token
+        if whole.decode(errors="ignore").encode() == whole:
+            assert before + token + after == whole.decode()
+            begin = len(b"".join(tokens[:at]))
+            assert len(before.encode()) <= begin < len((before + token).encode())
+            assert len(token.encode()) < len(tokens[at]) + 7  # whole characters, and no more
+
+
+def test_texts_that_tell_all_bytes_apart(tiny_model: Path) -> None:
+    vocabulary = Vocabulary.of(Checkpoint(tiny_model))
+    assert len(set(vocabulary.texts("surrogateescape"))) == len(vocabulary) == 272
+    assert len(set(vocabulary.texts())) < 272 and vocabulary.texts()[:4] == ["<s>", "<pad>", "</s>", "<unk>"]
+
+
 def test_all_256_bytes_stand_once(tiny_model: Path) -> None:
     vocabulary = Vocabulary.of(Checkpoint(tiny_model))
     assert sorted(vocabulary[i] for i in range(4, 260)) == [bytes([byte]) for byte in range(256)]
@@ -107,12 +136,11 @@ def test_added_tokens_are_their_own_text() -> None:
 
 
 def test_word_level_has_the_spaces_of_its_decoder(tmp_path: Path) -> None:
-    planted = planted_opt(tmp_path / "m", sequences=64)
-    checkpoint = Checkpoint(planted.folder)
+    checkpoint = Checkpoint(planted_opt(tmp_path / "m").folder)
     vocabulary, tokenizer = Vocabulary.of(checkpoint), checkpoint.tokenizer()
-    assert vocabulary.token(7) == " t7" and len(vocabulary.real) == len(vocabulary) == 48
+    assert vocabulary.token(7) == " t7" and vocabulary.real.tolist() == sorted(tokenizer.get_vocab().values())
     rng = np.random.default_rng(1)
-    for ids in rng.integers(0, 48, (50, 9)).tolist():
+    for ids in rng.choice(vocabulary.real, (50, 9)).tolist():
         assert vocabulary.text(ids) == " " + tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
 
