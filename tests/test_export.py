@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 import neurolens.export
 from neurolens import NeurolensError, UsageError
 from neurolens.corpus import Corpus
-from neurolens.export import export_table, quoted
+from neurolens.export import TABLES, export_table, quoted
 from neurolens.run import Run, open_run
 from neurolens.store import Store
 
 LAYERS, NEURONS = [0, 2, 5, 11], 9
 RULES = {"max_covering": 5, "coverage": 95}
-ANALYSIS = {"rules": RULES, "samples": 16, "seed": 0, "groups": 20}
+ANALYSIS = {"dead": {"samples": 16, "seed": 0, "groups": 20}, "ngrams": {"lengths": 3, "rules": RULES, "top": 5}}
 DTYPES = [
     "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64",
 ]  # fmt: skip
@@ -83,7 +83,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     for layer in LAYERS:
         for name, values in triggers(layer, rng).items():
             store.write(f"results/layers/{layer:02d}/triggers/{name}", values, ("trigger", "gram")[: values.ndim])
-    store.set_attributes("results", {"analysis": ANALYSIS, "n_tokens": 16})
+    store.set_attributes("results", {"parts": ANALYSIS, "n_tokens": 16})
     return open_run(path)
 
 
@@ -202,7 +202,7 @@ def test_metadata_say_what_the_run_is(run: Run, tmp_path: Path) -> None:
     found = json.loads(metadata[b"neurolens"])
     wanted = {
         "table": "neurons", "run": "r.zarr", "schema": 1, "layers": [2, 5], "neurons_per_layer": NEURONS,
-        "n_tokens": 16, "model": {"id": "some/model", "revision": "abc"}, **ANALYSIS, "dtype": "bf16",
+        "n_tokens": 16, "model": {"id": "some/model", "revision": "abc"}, "analysis": ANALYSIS, "dtype": "bf16",
         "versions": {"numpy": "2"}, "tokenizer": "0f", "threads": 1,
         "exported_by": f"neurolens {neurolens.__version__}",
     }  # fmt: skip
@@ -317,10 +317,25 @@ def test_a_stopped_export_leaves_what_was_there(
     assert only(tmp_path, path.name) and path.read_text() == "precious"
 
 
+@pytest.mark.parametrize("part", ["dead", "ngrams"])
+def test_a_table_is_exported_once_its_part_of_the_analysis_is_whole(copy: Run, tmp_path: Path, part: str) -> None:
+    """Neurons need `dead`, triggers `ngrams`; columns of a part that is not whole are left out."""
+    Store.open(copy.path, write=True).set_attributes("results", {"parts": {part: ANALYSIS[part]}, "n_tokens": 16})
+    (right, wrong) = TABLES if part == "dead" else TABLES[::-1]
+    refused(
+        copy, tmp_path / "t.csv", "not analysed for (dead|ngrams); run 'neurolens analyze", NeurolensError, table=wrong
+    )
+    done = open_run(copy.path).export(tmp_path / "t.parquet", table=right)
+    assert done.columns == (("layer", "neuron") if part == "dead" else tuple(expected_triggers(copy, LAYERS)))
+    assert json.loads(pq.read_schema(done.path).metadata[b"neurolens"])["analysis"] == {part: ANALYSIS[part]}
+
+
 def test_results_that_are_not_whole(copy: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = {"ngrams": {"lengths": 3, "rules": {"max_covering": 50}, "top": 5}}
+
     def anew(*arguments: Any) -> Any:
         yield from tables(*arguments)
-        Store.open(copy.path, write=True).set_attributes("results", {"analysis": {"rules": {"max_covering": 50}}})
+        Store.open(copy.path, write=True).set_attributes("results", {"parts": {**ANALYSIS, **changed}})
 
     tables = neurolens.export._neurons
     monkeypatch.setattr(neurolens.export, "_neurons", anew)

@@ -204,7 +204,9 @@ def test_covering_of_long_lists_is_greedy(share, most, seed):
         for large in ([], [most], [254, 255, 256, 257])
     ]
     starts = np.cumsum([0, *map(len, lists)])
-    number, least = kernels.covering(starts, np.array(sum(lists, []), np.uint32), share)
+    number, least = kernels.covering(
+        starts, np.array([count for counts in lists for count in counts], np.uint32), share
+    )
     for n, counts in enumerate(lists):
         taken: list[int] = []
         for count in sorted(counts, reverse=True):
