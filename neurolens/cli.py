@@ -222,8 +222,11 @@ def plot(
     listing: bool,
     as_json: bool,
 ) -> None:
-    """Draw the paper's figures for one or several analysed RUNS, a line or a panel each."""
-    from neurolens.plots import FIGURES, draw, save
+    """Draw the paper's figures for one or several analysed RUNS, a line or a panel each.
+
+    Figures that a run is not analysed for are left out, which is said; one that was named with --figure is an error.
+    """
+    from neurolens.plots import FIGURES, draw, drawable, save
 
     if listing:
         listed = [{"name": name, "paper": figure.paper, "title": figure.title} for name, figure in FIGURES.items()]
@@ -231,21 +234,26 @@ def plot(
             emit({"figures": listed})
             return
         for figure in listed:
-            click.echo("{name:12} {paper:8} {title}".format(**figure))
+            click.echo("{name:18} {paper:8} {title}".format(**figure))
         return
     if not runs:
         raise click.UsageError("Missing argument 'RUNS...'; give one or several RUN.zarr.")
     from neurolens.run import open_run
 
-    tables = [open_run(run).neurons for run in runs]
+    opened = [open_run(run) for run in runs]
+    for run in opened:
+        run.table("neurons")  # without this one no figure can be drawn
+    drawn, left_out = drawable(opened, names)
+    for name, reason in left_out.items():
+        say(f"{name} is left out: {reason}")
     written: list[Path] = []
-    for name in names or FIGURES:
-        for path in save(draw(name, tables), output, name, formats=formats):
+    for name in drawn:
+        for path in save(draw(name, [run.table(FIGURES[name].table) for run in opened]), output, name, formats=formats):
             written.append(path)
             if not as_json:
                 click.echo(path)
     if as_json:
-        emit({"written": written})
+        emit({"written": written, "left_out": left_out})
 
 
 @cli.command()

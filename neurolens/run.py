@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurolens import NeurolensError
+from neurolens import NeurolensError, UsageError
 from neurolens.activity import dead_upper_bound, mean_frequency_of_alive, saturation
 from neurolens.bits import unpack
 from neurolens.certificate import Certificate
+from neurolens.examples import Examples, find_examples
 from neurolens.parts import LAYER_UPDATES, marks, part_of
 from neurolens.store import Store
 from neurolens.tables import GRAMS, SUPPORT, ByLayer, Neurons, Table
 from neurolens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from neurolens.card import Card
     from neurolens.export import Export
+    from neurolens.updates import Projector
 
 ANALYZE = "run 'neurolens analyze {}' first"
 
@@ -122,11 +125,56 @@ class Run:
         folder = f"results/layers/{layer:02d}/triggers"
         return {name: self.store.read(f"{folder}/{name}") for name in self.store.names(folder)}
 
+    def updates(self, layer: int) -> dict[str, np.ndarray]:
+        """What the projected neurons of a layer promote and suppress: columns `(row,)` or `(row, token)`.
+
+        docs/store.md has all columns. Raises NeurolensError if there is no such layer, or if updates are not analysed.
+        """
+        self._check_layer(layer)
+        self._require("updates")
+        folder = f"results/layers/{layer:02d}/updates"
+        return {name: self.store.read(f"{folder}/{name}") for name in self.store.names(folder)}
+
+    def examples(self, *, count: int = 8) -> Examples:
+        """Well supported token detectors with what they respond to, promote and suppress; see `find_examples`.
+
+        Raises NeurolensError if the run's updates are not analysed.
+        """
+        self._require("updates")
+        vocabulary = self.vocabulary
+
+        def token(id_: int) -> str:  # by itself a token may be a part of a character: its bytes are told then
+            return vocabulary[id_].decode(errors="backslashreplace") or vocabulary.token(id_)
+
+        return find_examples(self.neurons, self.triggers, self.updates, token, count=count)
+
+    def table(self, kind: str) -> Table | Examples:
+        """The table of a kind, "neurons", "by_layer" or "examples": what figures are drawn of (`FIGURES[name].table`).
+
+        Raises NeurolensError if the run is not analysed for it.
+        """
+        return {"neurons": lambda: self.neurons, "by_layer": lambda: self.by_layer, "examples": self.examples}[kind]()
+
+    def neuron(self, layer: int, neuron: int, *, projector: Callable[[], Projector] | None = None) -> Card:
+        """All there is to say about a neuron; it prints itself.
+
+        What it promotes and suppresses is taken from the run, or else asked of what `projector` gives; the card says
+        so where neither can tell. Raises NeurolensError if the run is not analysed, UsageError if there is no such
+        layer or neuron.
+        """
+        from neurolens.neuron import read_neuron
+
+        self._check_layer(layer)
+        self._check_neuron(neuron)
+        self._require("dead")
+        return read_neuron(
+            self.store, self.parts, self.vocabulary, layer, neuron, name=self.name, projector=projector
+        )
+
     def active(self, layer: int, neuron: int) -> np.ndarray:
         """The activation bits of a neuron: bool `(sequence, position)`."""
         self._check_layer(layer)
-        if not 0 <= neuron < self.store.neurons:
-            raise NeurolensError(f"no neuron {neuron}; a layer has 0 to {self.store.neurons - 1}")
+        self._check_neuron(neuron)
         row = self.store.rows(layer, slice(neuron, neuron + 1)).view(np.uint8)
         bits = unpack(row[0], self.store.n_tokens)
         out = np.empty(self.store.n_tokens, bool)
@@ -230,7 +278,11 @@ class Run:
 
     def _check_layer(self, layer: int) -> None:
         if layer not in self.store.layers:
-            raise NeurolensError(f"{self.path} has no layer {layer}; it has {', '.join(map(str, self.store.layers))}")
+            raise UsageError(f"{self.path} has no layer {layer}; it has {', '.join(map(str, self.store.layers))}")
+
+    def _check_neuron(self, neuron: int) -> None:
+        if not 0 <= neuron < self.store.neurons:
+            raise UsageError(f"{self.path} has no neuron {neuron}; its layers have 0 to {self.store.neurons - 1}")
 
 
 def open_run(path: str | Path) -> Run:

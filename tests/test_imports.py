@@ -28,8 +28,11 @@ LAYERS = [
     {"variables", "store", "checkpoint"},
     {"decoder", "parts"},
     {"counts", "plan", "vocabulary"},
-    {"activity", "detectors"},
-    {"scan"},
+    {"activity", "detectors", "examples", "plots.text"},
+    {"scan", "plots.sheet"},
+    {"plots.activity", "plots.ngrams"},
+    {"plots.updates"},
+    {"plots.examples"},
     {"analyze", "plots", "export"},
     {"data", "run"},
     {"collect"},
@@ -38,6 +41,7 @@ LAYERS = [
     {"cli"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
+PLOTS = {module for module in RANK if module.split(".")[0] == "plots"}
 
 # Who may import what is not ours; None: anyone
 HOMES = {
@@ -54,7 +58,7 @@ HOMES = {
     "tokenizers": {"testing", "demo.train"},
     "safetensors": {"weights", "testing"},
     "zarr": {"store"},
-    "matplotlib": {"plots"},
+    "matplotlib": PLOTS,
     "pandas": {"tables"},
     "xarray": {"tables"},
 }
@@ -64,7 +68,7 @@ FREE_OF = {
     | {"store", "analyze", "export", "run", "plots", "vocabulary", "parts", "scan"},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
     | {"weights", "hub", "detectors", "tables", "plots", "vocabulary"},
-    "matplotlib": set(RANK) - {"plots", "demo.demonstrate", "cli"},
+    "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "cli"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
     | {"vocabulary"},
     "numpy": {"", "options", "documents", "checkpoint", "weights", "hub"},

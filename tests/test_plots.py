@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -22,13 +23,15 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 
-from neurolens import NeurolensError, UsageError, plots
+from neurolens import NeurolensError, UsageError
 from neurolens.activity import dead_upper_bound
-from neurolens.tables import Neurons
-from neurolens.plots import FIGURES, draw, run_names, save
+from neurolens.examples import Example, Examples, Token, spread
+from neurolens.plots import FIGURES, draw, save, sheet
+from neurolens.plots.text import glyphs, run_names
+from neurolens.tables import SUPPORT, ByLayer, Neurons, Table
 
 RULES = {
-    "max_covering": 5, "coverage": 95, "min_rate": 95, "min_occurrences": 1,
+    "max_covering": 5, "max_covering_ngrams": 50, "coverage": 95, "min_rate": 95, "min_occurrences": 1,
     "support_occurrences": 5, "support_activations": 100,
 }  # fmt: skip
 HOSTILE = [
@@ -48,18 +51,25 @@ def table(
     separator = np.arange(tokens) % 50 == 0
     bits[:, :3] &= separator
     dead, on_text = ~bits.any(-1), (bits & ~separator).any(-1)
-    detector = on_text & (rng.random(dead.shape) < 0.3)
     columns = {
         "frequency": bits.mean(-1) if tokens else np.zeros(dead.shape),
         "dead": dead,
         "dead_but_bos": ~dead & ~on_text,
         "first_active": np.where(dead, -1, bits.argmax(-1)) if tokens else np.full(dead.shape, -1),
-        "unigrams_95": np.where(on_text, rng.choice([1, 5, 6, 50, 51, 500, 501, 5000, 5001, 9999], dead.shape), 0),
-        "unigram_detector": detector,
-        "unigram_detector_supported": detector & (rng.random(dead.shape) < 0.5),
     }
+    for gram in ("unigram", "bigram", "trigram"):
+        number = rng.choice([1, 5, 6, 50, 51, 500, 501, 5000, 5001, 50000, 50001, 99999], dead.shape)
+        detector = on_text & (rng.random(dead.shape) < 0.3)
+        supported = detector & (rng.random(dead.shape) < 0.5)
+        columns |= {f"{gram}s_95": np.where(on_text, number, 0)}
+        columns |= {f"{gram}_detector": detector, f"{gram}_detector_supported": supported}
+    return as_table(name, columns, layers, depth, tokens, rules or RULES)
+
+
+def as_table(name: str, columns: dict, layers: Sequence[int], depth: int, tokens: int, rules: dict) -> Neurons:
+    neurons = next(iter(columns.values())).shape[1]
     return Neurons(
-        name, layers=layers, model_layers=depth, n_tokens=tokens, rules=rules or RULES, names=list(columns),
+        name, layers=layers, neurons=neurons, model_layers=depth, n_tokens=tokens, rules=rules, names=list(columns),
         read=columns.__getitem__,
     )  # fmt: skip
 
@@ -67,12 +77,81 @@ def table(
 def silent(name: str = "silent", *, depth: int = 4, neurons: int = 1536, tokens: int = 1000) -> Neurons:
     """A table of a model in which no neuron is ever active."""
     whole = table(name, depth=depth, neurons=neurons, tokens=0)
-    return Neurons(
-        name, layers=range(depth), model_layers=depth, n_tokens=tokens, rules=RULES, names=list(whole),
-        read=whole.__getitem__,
+    return as_table(name, dict(whole), range(depth), depth, tokens, RULES)
+
+
+def with_detectors(number: int) -> Neurons:
+    """A table with so many token detectors, all in one layer, well supported, and no other ones."""
+    columns = {name: np.zeros_like(column) if "detector" in name else column for name, column in table().items()}
+    columns["unigram_detector"][2, :number] = columns["unigram_detector_supported"][2, :number] = True
+    return as_table("run", columns, range(4), 4, 400, RULES)
+
+
+def by_layer(run: Neurons, *, n: Sequence[int] = (1, 2, 3)) -> ByLayer:
+    """What detectors of a table cover and suppress, made up; the figures are consistent with each other."""
+    rng, shape = np.random.default_rng(len(run.layers)), (2, len(n), len(run.layers))
+    columns = {name: np.zeros(shape, np.int64) for name in ("detectors", *COVERED)}
+    overall = {name: np.zeros(shape[:2], np.int64) for name in ("detectors", "covered")}
+    columns |= {name: np.full(shape, np.nan) for name in SHARES}
+    overall |= {name: np.full(shape[:2], np.nan) for name in SHARES}
+    for support, at in np.ndindex(*shape[:2]):
+        suffix = ("", "_supported")[support]
+        count = run[f"{('unigram', 'bigram', 'trigram')[n[at] - 1]}_detector{suffix}"].sum(1)
+        seen: set[int] = set()
+        last: set[int] = set()
+        for layer, detectors in enumerate(count.tolist()):
+            here = set(rng.integers(0, 100, 2 * detectors).tolist())
+            values = (len(here), len(here - seen), len(here - last), len(seen | here))
+            for name, value in zip(("detectors", *COVERED), (detectors, *values), strict=True):
+                columns[name][support, at, layer] = value
+            seen, last = seen | here, here
+            if detectors:
+                for name, share in zip(SHARES, shares(rng), strict=True):
+                    columns[name][support, at, layer] = share
+        overall["detectors"][support, at], overall["covered"][support, at] = count.sum(), len(seen)
+        if count.any():
+            for name, share in zip(SHARES, shares(rng), strict=True):
+                overall[name][support, at] = share
+    header = {key: getattr(run, key) for key in ("name", "layers", "model_layers", "n_tokens", "rules")}
+    whole = Table(
+        **header, coords={"support": SUPPORT, "n": n}, names=list(overall), read=overall.__getitem__
+    )
+    return ByLayer(**header, n=n, overall=whole, names=list(columns), read=columns.__getitem__)
+
+
+COVERED = ("covered", "new", "new_to_previous", "cumulative")
+SHARES = [f"{name}{end}" for name in ("suppressing", "null_neurons", "null_tokens") for end in ("", "_low", "_high")]
+
+
+def shares(rng: np.random.Generator) -> list[float]:
+    """A share with its interval, and two nulls with theirs."""
+    middle, half = rng.uniform((0.7, 0.4, 0.4), (0.95, 0.6, 0.6)), rng.uniform((0.05, 0.01, 0.02), (0.3, 0.05, 0.1))
+    return np.stack([middle, middle - half, np.minimum(1, middle + half)], axis=1).ravel().tolist()
+
+
+TOKENS = [
+    " the", "the", "The", " THE", "\n",
+    "$\\frac{1}{$", "_", "W" * 300, "\u202e", "\U0001f9e0", "", "\x1b[31m", "␣", " ",
+]  # fmt: skip
+
+
+def examples(run: Neurons, *, count: int = 8) -> Examples:
+    """Examples of a table's detectors, with made up tokens."""
+    rng, found = np.random.default_rng(len(run.layers)), []
+    supported = run["unigram_detector_supported"]
+    for row, number in spread(supported.sum(1), count).items():
+        for neuron in np.flatnonzero(supported[row])[:number].tolist():
+            own = rng.choice(40, rng.integers(1, 5), replace=False).tolist()
+            sides = own, rng.choice(40, 10, replace=False).tolist(), [*own, *range(60, 70 - len(own))]
+            tokens = [tuple(Token(id_, id_ in own) for id_ in ids) for ids in sides]
+            found.append(Example(int(run.layers[row]), neuron, int(rng.integers(100, 10**6)), *tokens))
+    return Examples(
+        run.name, run.layers, run.model_layers, run.n_tokens, run.rules, int(supported.sum()), tuple(found),
+        lambda id_: TOKENS[id_] if id_ < len(TOKENS) else f" token{id_}",
     )  # fmt: skip
 
 
+KINDS: dict[str, Callable[[Neurons], Any]] = {"neurons": lambda run: run, "by_layer": by_layer, "examples": examples}
 CASES: dict[str, Callable[[], list[Neurons]]] = {
     "one run": lambda: [table()],
     "three depths": lambda: [table("125m"), table("1.3b", depth=7, seed=1), table("66b", depth=64, neurons=8)],
@@ -81,13 +160,19 @@ CASES: dict[str, Callable[[], list[Neurons]]] = {
     "no layer of the first half": lambda: [table(layers=[9, 10, 11], depth=12)],
     "no layer, no neuron, no token": lambda: [table("l", layers=[]), table("n", neurons=0), table("t", tokens=0)],
     "silent": lambda: [silent()],
+    "one detector": lambda: [with_detectors(1)],
     "hostile names": lambda: [table(name, depth=2, neurons=20, seed=i) for i, name in enumerate(HOSTILE[:4])],
 }  # fmt: skip
 
 
 @cache
 def drawn(figure: str, case: str) -> Figure:
-    return draw(figure, CASES[case]())
+    return draw(figure, of_kind(figure, CASES[case]()))
+
+
+def of_kind(figure: str, runs: Sequence[Neurons]) -> list[Any]:
+    """Tables of the kind that a figure draws."""
+    return [KINDS[FIGURES[figure].table](run) for run in runs]
 
 
 def words(figure: Figure) -> str:
@@ -143,9 +228,7 @@ def test_frequency_is_the_mean_of_those_not_dead_and_has_no_point_where_all_are(
     run = table()
     columns = {"frequency": run["frequency"].copy(), "dead": run["dead"].copy()}
     columns["frequency"][2], columns["dead"][2] = 0, True
-    line = draw("frequency", [Neurons(
-        "r", layers=range(4), model_layers=4, n_tokens=400, rules=RULES, names=list(columns), read=columns.__getitem__
-    )]).axes[0].get_lines()[0]  # fmt: skip
+    line = draw("frequency", [as_table("r", columns, range(4), 4, 400, RULES)]).axes[0].get_lines()[0]
     for layer, y in enumerate(points(line)[1]):
         alive = [f for f, dead in zip(columns["frequency"][layer], columns["dead"][layer], strict=True) if not dead]
         assert y == pytest.approx(100 * sum(alive) / len(alive)) if alive else np.isnan(y)
@@ -179,7 +262,7 @@ def test_covering_says_how_many_neurons_are_shown_and_left_out():
 
 
 def test_covering_takes_other_edges():
-    figure = plots.covering([table()], edges=(10, 100))
+    figure = draw("covering", [table()], edges=(10, 100))
     number = table()["unigrams_95"][0]
     number = number[number > 0]
     shares = [np.mean(number <= 10), np.mean((number > 10) & (number <= 100)), np.mean(number > 100)]
@@ -231,7 +314,7 @@ def test_captions_state_model_tokens_layers_and_thresholds():
     said = words(drawn("dead", "a subset of layers"))
     assert "run: 2 of 12 layers (0, 3) × 60 neurons, 400 tokens" in said
     assert f"frequency ≤ {dead_upper_bound(400):.1e}" in said and "95% confidence" in said
-    assert f"{dead_upper_bound(400, confidence=0.5):.1e}" in words(plots.dead([table()], confidence=0.5))
+    assert f"{dead_upper_bound(400, confidence=0.5):.1e}" in words(draw("dead", [table()], confidence=0.5))
     said = words(drawn("detectors", "one run"))
     assert all(part in said for part in ("at most 5 distinct", "95% of the time", "at least 1×", "5×", "at least 100×"))
     assert "account for 95% of its activations" in words(drawn("covering", "one run"))
@@ -266,10 +349,7 @@ def test_a_figure_with_nothing_to_show_says_so_in_its_axes(figure: str, case: st
 
 def test_no_dead_neurons_is_said():
     run = table()
-    zero = np.zeros((4, 60), bool)
-    alive = Neurons(
-        "r", layers=range(4), model_layers=4, n_tokens=9, rules=RULES, names=list(run), read=lambda name: zero
-    )
+    alive = as_table("r", dict.fromkeys(run, np.zeros((4, 60), bool)), range(4), 4, 9, RULES)
     assert "no dead neurons among 240 neurons" in words(draw("dead", [alive]))
 
 
@@ -301,7 +381,7 @@ def test_one_layer_shows_a_marker():
 
 def test_runs_are_told_apart_without_colour():
     linear = [
-        [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(x)] for x in plots.COLOURS[:5]
+        [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(x)] for x in sheet.COLOURS[:5]
     ]
     lightness = sorted(116 * max(0.008856, np.dot([0.2126, 0.7152, 0.0722], c)) ** (1 / 3) - 16 for c in linear)
     assert min(np.diff(lightness)) >= 11 and lightness[-1] < 75  # and none vanishes on white
@@ -334,7 +414,7 @@ def test_any_name_is_printable_short_and_unique(given_names: list[str]):
     assert len(set(names)) == len(names)
     for name in names:
         assert name.strip() and name.isprintable() and len(name) < 100
-        assert all(ord(c) in plots._glyphs() for c in name)
+        assert all(ord(c) in glyphs() for c in name)
 
 
 # Files
@@ -343,10 +423,10 @@ def test_any_name_is_printable_short_and_unique(given_names: list[str]):
 @pytest.mark.parametrize("figure", FIGURES)
 def test_saved_twice_is_the_same_bytes_whatever_the_settings(figure: str, tmp_path: Path):
     runs = [table("a $x$"), table("b", seed=1)]
-    first = save(draw(figure, runs), tmp_path / "one", figure)
+    first = save(draw(figure, of_kind(figure, runs)), tmp_path / "one", figure)
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.hashsalt": "other", "savefig.dpi": 20}):
         before = dict(matplotlib.rcParams)
-        drawing = draw(figure, runs)
+        drawing = draw(figure, of_kind(figure, runs))
         second = save(drawing, tmp_path / "two", figure)
         if figure == "dead":  # a figure survives being saved
             save(drawing, tmp_path / "two", figure)
@@ -356,7 +436,7 @@ def test_saved_twice_is_the_same_bytes_whatever_the_settings(figure: str, tmp_pa
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == [f"{figure}.png", f"{figure}.svg"]
     with Image.open(first[0]) as image:
         image.load()
-        assert image.format == "PNG" and image.width == round(plots.WIDTH * plots.DPI) and "Software" not in image.info
+        assert image.format == "PNG" and image.width == round(sheet.WIDTH * sheet.DPI) and "Software" not in image.info
         grey = np.asarray(image.convert("L"))
         assert grey.min() < 60 and grey.max() == 255
     root = ElementTree.fromstring(first[1].read_text(encoding="utf-8"))
@@ -396,9 +476,11 @@ def test_only_the_formats_asked_for(tmp_path: Path):
 
 def test_registry_names_the_paper_figures():
     assert {name: spec.paper for name, spec in FIGURES.items()} == {
-        "dead": "1a", "frequency": "1b", "covering": "2", "detectors": "3a", "saturation": "ours",
+        "dead": "1a", "frequency": "1b", "covering": "2", "covering-bigrams": "12", "covering-trigrams": "13",
+        "detectors": "3a", "covered": "3b", "new-tokens": "4", "detectors-trigrams": "14", "covered-trigrams": "15",
+        "new-trigrams": "15", "examples": "5", "suppression": "ours", "saturation": "ours",
     }  # fmt: skip
-    assert all(spec.title and spec.function.__name__ == name for name, spec in FIGURES.items())
+    assert len({spec.title for spec in FIGURES.values()}) == len(FIGURES)
 
 
 def test_what_cannot_be_drawn_or_saved_is_refused_with_what_can(tmp_path: Path):
@@ -412,9 +494,7 @@ def test_what_cannot_be_drawn_or_saved_is_refused_with_what_can(tmp_path: Path):
         with pytest.raises(UsageError, match="no file name"):
             save(drawn("dead", "one run"), tmp_path / "new", name)
     assert not list(tmp_path.iterdir())
-    old = Neurons(
-        "old", layers=[0], model_layers=1, n_tokens=1, rules={}, names=["dead"], read=lambda name: np.ones((1, 1))
-    )
+    old = as_table("old", {"dead": np.ones((1, 1), bool)}, [0], 1, 1, {})
     with pytest.raises(NeurolensError, match="old has no column dead_but_bos"):
         draw("dead", [old])
 
@@ -425,7 +505,8 @@ import sys, numpy as np, matplotlib
 from neurolens.tables import Neurons
 from neurolens.plots import draw, save
 columns = {"dead": np.zeros((2, 5), bool), "dead_but_bos": np.ones((2, 5), bool)}
-run = Neurons("r", layers=[0, 1], model_layers=2, n_tokens=9, rules={}, names=list(columns), read=columns.__getitem__)
+header = {"layers": [0, 1], "model_layers": 2, "n_tokens": 9, "rules": {}}
+run = Neurons("r", **header, neurons=5, names=list(columns), read=columns.__getitem__)
 backend = dict.__getitem__(matplotlib.rcParams, "backend")
 save(draw("dead", [run]), sys.argv[1], "dead")
 assert dict.__getitem__(matplotlib.rcParams, "backend") is backend

@@ -14,7 +14,7 @@ from neurolens.collect import collect
 from neurolens.corpus import Corpus, pack_documents
 from neurolens.demo.text import documents
 from neurolens.documents import Document
-from neurolens.plots import FIGURES, draw, save
+from neurolens.plots import FIGURES, draw, drawable, save
 from neurolens.run import Run, open_run
 
 MODEL = Path(__file__).with_name("model")
@@ -33,7 +33,11 @@ def demonstrate(
     collect(model, corpus, run_path, say=say)
     analyze_run(run_path, say=say)
     run = open_run(run_path)
-    figures = [path for name in FIGURES for path in save(draw(name, [run.neurons]), folder / "figures", name)]
+    figures = [
+        path
+        for name in drawable([run])[0]
+        for path in save(draw(name, [run.table(FIGURES[name].table)]), folder / "figures", name)
+    ]
     return [
         f"wrote {run_path} and {len(figures)} figures in {folder / 'figures'}",
         *summary(run, Checkpoint(model)),
