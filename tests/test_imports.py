@@ -20,7 +20,7 @@ PACKAGE = Path(neurolens.__file__).parent
 LAYERS = [
     {""},
     {"bits", "kernels", "sources", "weights", "options", "testing", "demo", "demo.text", "certificate"}
-    | {"tables"},
+    | {"tables", "nulls", "shares"},
     {"compressed"},
     {"records"},
     {"documents"},
@@ -28,8 +28,8 @@ LAYERS = [
     {"variables", "store", "checkpoint"},
     {"decoder", "parts"},
     {"counts", "plan", "vocabulary"},
-    {"activity", "detectors", "examples", "plots.text"},
-    {"scan", "plots.sheet"},
+    {"activity", "detectors", "updates", "examples", "plots.text"},
+    {"scan", "projection", "plots.sheet"},
     {"plots.activity", "plots.ngrams"},
     {"plots.updates"},
     {"plots.examples"},
@@ -53,7 +53,7 @@ HOMES = {
     "llvmlite": {"kernels"},
     "huggingface_hub": {"hub", "records"},
     "datasets": {"records"},
-    "torch": {"decoder", "weights", "collect", "certify", "testing", "demo.train"},
+    "torch": {"decoder", "projection", "weights", "collect", "certify", "testing", "demo.train"},
     "transformers": {"decoder", "checkpoint", "certify", "testing", "demo.train"},
     "tokenizers": {"testing", "demo.train"},
     "safetensors": {"weights", "testing"},
@@ -65,12 +65,13 @@ HOMES = {
 # What these must not load, not even through others
 FREE_OF = {
     "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "tables"}
-    | {"store", "analyze", "export", "run", "plots", "vocabulary", "parts", "scan"},
+    | {"store", "analyze", "export", "run", "plots", "vocabulary", "parts", "scan"}
+    | {"updates", "nulls", "shares"},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
-    | {"weights", "hub", "detectors", "tables", "plots", "vocabulary"},
+    | {"weights", "hub", "detectors", "tables", "plots", "vocabulary", "updates", "nulls", "shares", "projection"},
     "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "cli"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
-    | {"vocabulary"},
+    | {"vocabulary", "updates", "nulls", "shares"},
     "numpy": {"", "options", "documents", "checkpoint", "weights", "hub"},
 }
 NAMES_ITS_MODULES_AT_RUN_TIME = {"", "demo.text"}  # importlib: the lazy names of the package; standard library modules
