@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neurolens import UsageError, kernels
-from neurolens.counts import SparseCounts
+from neurolens import UsageError
+from neurolens.counts import Reduced, SparseCounts, reduce_counts
 
 WILSON_Z = 1.6448536269514722  # one-sided 95%
 TOP = 5  # n-grams kept of every neuron, whether or not they make it a detector (ours)
@@ -79,25 +79,25 @@ class Detectors:
 
 
 def find_detectors(counts: SparseCounts, rules: Rules, n: int = 1, *, top: int = TOP) -> Detectors:
-    """Apply the rules for n-grams of length n to the counts of each neuron (paper, §4 and App. A).
+    """Apply the rules for n-grams of length n to the counts of each neuron; see `judge`."""
+    return judge(reduce_counts(counts, share=rules.coverage, limit=rules.limit(n), top=top), counts.total, rules, n)
 
-    Activations are those that have an n-gram. `top`: how many of its most frequent n-grams to keep of every neuron.
+
+def judge(found: Reduced, totals: np.ndarray, rules: Rules, n: int = 1) -> Detectors:
+    """Apply the rules for n-grams of length n (paper, §4 and App. A). Activations are those that have an n-gram.
+
+    `found` was reduced with `rules.coverage` and `rules.limit(n)`; `totals` int64 `(category,)`: occurrences.
     """
-    covering, least = kernels.covering(counts.starts, counts.on, rules.coverage)
-    within = (covering > 0) & (covering <= rules.limit(n))
-    kept = kernels.choose(counts.starts, counts.category, counts.on, least, within, top)
-    neuron = np.searchsorted(counts.starts, kept, side="right") - 1
-    on, category = counts.on[kept].astype(np.int64), counts.category[kept].astype(np.int64)
-    order = np.lexsort((category, -on, neuron))
-    neuron, on, category = neuron[order], on[order], category[order]
-    total, member = counts.total[category], on >= least[neuron]
+    within = (found.covering > 0) & (found.covering <= rules.limit(n))
+    order = np.lexsort((found.category, -found.on, found.neuron))
+    neuron, on, category = found.neuron[order], found.on[order], found.category[order]
+    total, member = totals[category], on >= found.least[neuron]
     covered = member & (100 * on >= rules.min_rate * total) & (total >= rules.min_occurrences)
-    activations = counts.activations()
-    supported = within & _accounts(covered & (total >= rules.support_occurrences), neuron, on, activations, rules)
+    supported = within & _accounts(covered & (total >= rules.support_occurrences), neuron, on, found.activations, rules)
     return Detectors(
-        covering,
-        within & _accounts(covered, neuron, on, activations, rules),
-        supported & (activations >= rules.support_activations),
+        found.covering,
+        within & _accounts(covered, neuron, on, found.activations, rules),
+        supported & (found.activations >= rules.support_activations),
         {"neuron": neuron, "category": category, "on": on, "total": total, "member": member, "covered": covered},
     )
 

@@ -24,7 +24,7 @@ from numba.extending import intrinsic
 
 
 STRETCH = 256  # words of a row whose set bits are listed at a time: few enough that the list stays in the cache
-SMALL = 256  # counts below are sorted by counting
+SMALL = 256  # counts below are sorted by counting (variables.COMMON)
 AT_ONCE = 8  # bits of a word listed without asking whether there are so many
 
 
@@ -190,13 +190,39 @@ def sample(rows, index, priority, out):  # pragma: no cover - compiled
 
 
 @njit(nogil=True, cache=True)
+def greedy_cover(how_many, large, total, share):  # pragma: no cover - compiled
+    """Least number of counts that sum to at least `share`% of `total`, all of them together, and the last one taken.
+
+    `how_many` int64 `(SMALL,)`: counts below SMALL, by size; `large` int64 `(any,)`: the others, which are sorted in
+    place. 0 and 0 for a total of 0. Integer arithmetic throughout.
+    """
+    goal, taken, number, least = share * total, np.int64(0), np.int64(0), np.int64(0)
+    large.sort()
+    for i in range(len(large) - 1, -1, -1):
+        if 100 * taken >= goal:
+            break
+        taken += large[i]
+        number += 1
+        least = large[i]
+    for count in range(SMALL - 1, 0, -1):
+        if 100 * taken >= goal:
+            break
+        if how_many[count]:
+            needed = min(how_many[count], -(-(goal - 100 * taken) // (100 * count)))
+            taken += needed * count
+            number += needed
+            least = count
+    return number, least
+
+
+@njit(nogil=True, cache=True)
 def covering(starts, on, share):  # pragma: no cover - compiled
     """Covering number and its threshold, for each list of counts.
 
     `starts` int64 `(neurons + 1,)`, `on` uint32 `(entries,)`, `share` in percent. Returns int64 `(neurons,)`
     twice: the least number of entries whose counts sum to at least `share`% of the list's total (0 for an empty
-    list), and the count of the last entry taken (0 for an empty list). Integer arithmetic throughout. Small counts,
-    nearly all of them, are not sorted but counted.
+    list), and the count of the last entry taken (0 for an empty list). Small counts, nearly all, are not sorted but
+    counted.
     """
     neurons = len(starts) - 1
     number = np.zeros(neurons, dtype=np.int64)
@@ -217,22 +243,7 @@ def covering(starts, on, share):  # pragma: no cover - compiled
             if large and on[i] >= SMALL:
                 large -= 1
                 counts[large] = on[i]
-        counts.sort()
-        goal, taken = share * total, np.int64(0)
-        for i in range(len(counts) - 1, -1, -1):
-            if 100 * taken >= goal:
-                break
-            taken += counts[i]
-            number[n] += 1
-            least[n] = counts[i]
-        for count in range(SMALL - 1, 0, -1):
-            if 100 * taken >= goal:
-                break
-            if how_many[count]:
-                needed = min(how_many[count], -(-(goal - 100 * taken) // (100 * count)))
-                taken += needed * count
-                number[n] += needed
-                least[n] = count
+        number[n], least[n] = greedy_cover(how_many, counts, total, share)
     return number, least
 
 

@@ -16,8 +16,8 @@ from neurolens import kernels, variables
 from neurolens.activity import Activity
 from neurolens.bits import pack, popcount
 from neurolens.corpus import Corpus
-from neurolens.counts import tabulate, tabulate_sparse
-from neurolens.detectors import TOP, Rules, cover_layers, find_detectors, wilson_lower_bound
+from neurolens.counts import tabulate, tabulate_reduced
+from neurolens.detectors import TOP, Detectors, Rules, cover_layers, judge, wilson_lower_bound
 from neurolens.tables import GRAMS
 from neurolens.variables import Ngrams, Variable
 
@@ -46,7 +46,9 @@ class Tokens:
 def index_tokens(corpus: Corpus, order: np.ndarray, vocab_size: int, *, most: int, seed: int = SEED) -> Tokens:
     """Variables of a corpus in the order of a store's rows; `most`: longest n-gram, 0 for none."""
     dense = [variables.position(corpus), variables.label(corpus), variables.group(corpus)]
-    grams = variables.ngrams(corpus, most, vocab_size) if most else []
+    grams = [each.in_order(order) for each in variables.ngrams(corpus, most, vocab_size)] if most else []
+    for each in grams:
+        _ = each.variable.intervals  # made here once, not by every thread
     text = np.zeros(-(-len(order) // 64) * 64, bool)
     text[: len(order)] = corpus.tokens.reshape(-1)[order] != corpus.eos
     return Tokens(
@@ -54,7 +56,7 @@ def index_tokens(corpus: Corpus, order: np.ndarray, vocab_size: int, *, most: in
         priority=token_priority(order, seed=seed),
         text=pack(text),
         dense=[variable.in_order(order) for variable in dense],
-        grams=[each.in_order(order) for each in grams],
+        grams=grams,
     )
 
 
@@ -147,36 +149,42 @@ def _count_grams(
     rows: np.ndarray, first: int, grams: list[Ngrams], rules: Rules, top: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[tuple[np.ndarray, np.ndarray]]]:
     """Columns, triggers and covered categories of some neurons, for n-grams of every length."""
-    stretches = [
-        (first + part.start, [find_detectors(each, rules, n, top=top) for n, each in enumerate(counts, 1)])
-        for part, counts in tabulate_sparse(rows, [each.variable for each in grams])
-    ]
+    found: list[list[tuple[np.ndarray, Detectors]]] = [[] for _ in grams]
+    limits = [rules.limit(n) for n in range(1, len(grams) + 1)]
+    for chosen, reduced in tabulate_reduced(
+        rows, [each.variable for each in grams], share=rules.coverage, limits=limits, top=top
+    ):
+        for n, (each, kept) in enumerate(zip(grams, reduced, strict=True), 1):
+            found[n - 1].append((chosen, judge(kept, each.variable.total, rules, n)))
     columns, tables, covered = {}, [], []
     for n, each in enumerate(grams, 1):
-        found = [(start, by_length[n - 1]) for start, by_length in stretches]
-        name = GRAMS[n - 1]
-        detector = np.concatenate([one.detector for _, one in found])
-        supported = np.concatenate([one.supported for _, one in found])
+        name, order = GRAMS[n - 1], np.argsort(np.concatenate([chosen for chosen, _ in found[n - 1]]))
+        covering, detector, supported = (
+            np.concatenate([getattr(one, field) for _, one in found[n - 1]])[order]
+            for field in ("covering", "detector", "supported")
+        )
         columns |= {
-            f"{name}s_95": np.concatenate([one.covering for _, one in found]).astype(np.int32),
+            f"{name}s_95": covering.astype(np.int32),
             f"{name}_detector": detector,
             f"{name}_detector_supported": supported,
         }
-        table = {key: np.concatenate([one.triggers[key] for _, one in found]) for key in found[0][1].triggers}
-        neuron = np.concatenate([one.triggers["neuron"] + start for start, one in found])
+        table = {
+            key: np.concatenate([one.triggers[key] for _, one in found[n - 1]]) for key in found[n - 1][0][1].triggers
+        }
+        neuron = np.concatenate([chosen[one.triggers["neuron"]] for chosen, one in found[n - 1]])
         table["tokens"] = np.full((len(neuron), len(grams)), -1, np.int32)
         table["tokens"][:, len(grams) - n :] = each.tokens[table["category"]]
-        table |= {"neuron": neuron.astype(np.int32), "n": np.full(len(neuron), n, np.uint8)}
+        table |= {"neuron": (first + neuron).astype(np.int32), "n": np.full(len(neuron), n, np.uint8)}
         often = table["total"] >= rules.support_occurrences
         covered.append(
             (
-                table["category"][table["covered"] & detector[neuron - first]],
-                table["category"][table["covered"] & often & supported[neuron - first]],
+                table["category"][table["covered"] & detector[neuron]],
+                table["category"][table["covered"] & often & supported[neuron]],
             )
         )
         tables.append(table)
     joined = {key: np.concatenate([table[key] for table in tables]) for key in tables[0] if key != "category"}
-    order = np.argsort(joined["neuron"], kind="stable")  # within a neuron by n, as they were joined
+    order = np.argsort(joined["neuron"], kind="stable")  # within a neuron by n, then as judged
     triggers = {key: values[order] for key, values in joined.items()}
     triggers["rate_lower"] = wilson_lower_bound(triggers["on"], triggers["total"])
     return columns, triggers, covered

@@ -8,9 +8,29 @@ from functools import cached_property
 import numpy as np
 
 from neurolens import NeurolensError
+from neurolens.bits import pack, words
 from neurolens.corpus import Corpus, contexts
 
+COMMON = 256  # tokens of a category: counts that cannot reach it are sorted by counting
 GROUPS = 20  # interleaved groups of sequences: enough for a bootstrap over groups
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """A variable by runs of equal codes, as `lanes.py` counts it.
+
+    stop   uint32 `(run,)`: where each run ends; the first begins at 0
+    code   int32 `(run,)`: an index into `often`, or its length where there is no category or one of a single token
+    often  int32 `(any,)`: categories with two tokens or more, ascending
+    common int32 `(any,)`: indices into `often` of those with COMMON tokens or more
+    once   uint64 `(words,)`: a bit for each token that has a category to itself
+    """
+
+    stop: np.ndarray
+    code: np.ndarray
+    often: np.ndarray
+    common: np.ndarray
+    once: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -38,6 +58,19 @@ class Variable:
     def total(self) -> np.ndarray:
         """Tokens in each category: int64 `(categories,)`."""
         return np.bincount(self.codes[self.codes >= 0], minlength=self.categories)
+
+    @cached_property
+    def intervals(self) -> Intervals:
+        """Runs of equal codes. Few and long for n-grams in context order."""
+        often = np.flatnonzero(self.total >= 2).astype(np.int32)
+        row = np.full(self.categories + 1, len(often), np.int32)  # −1 is the last one
+        row[often] = np.arange(len(often))
+        rows = row[self.codes]
+        stop = np.append(np.flatnonzero(np.diff(rows)) + 1, len(rows))[: len(rows)]
+        once = np.zeros(-(-len(rows) // 64) * 64, bool)
+        once[: len(rows)] = (self.codes >= 0) & (self.total[self.codes] == 1)
+        common = np.flatnonzero(self.total[often] >= COMMON).astype(np.int32)
+        return Intervals(stop.astype(np.uint32), rows[stop - 1], often, common, words(pack(once)))
 
     def in_order(self, order: np.ndarray) -> Variable:
         """The same variable with its codes in the order of a store's rows: code i is that of token `order[i]`."""

@@ -1,0 +1,159 @@
+"""Dense neurons: n-grams counted by interval instead of by set bit, for LANES rows side by side.
+
+In context order every n-gram is one interval of a block, so that a row's count of it is the difference of two ranks
+(set bits below a place). What that costs depends on the number of n-grams, not on how often a neuron is active; it
+pays from some per cent of density on. LANES rows share the places: one vector instruction each for words, masks, set
+bits and sums, where rows alone would need as many scalar ones. N-grams that occur once need no sum: how many of them
+are active is the set bits of row & mask.
+
+Limit: a run of codes costs two loads and a read and write of its sums, 32 bytes a lane vector: about 0.25 ns a run and
+neuron; reading the sums once more for the histogram 0.8 ns an n-gram and neuron (`benchmarks/ngrams.py`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types, uint32, uint64
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from neurolens.kernels import SMALL, _bit_count, greedy_cover
+
+# numba compiles to machine code; its type system is not Python's
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportAttributeAccessIssue=false
+
+LANES = 8  # rows side by side: words of 64 bits fill the widest vectors there are
+# Where counting by interval is the faster way: ns a run of codes, n-gram and neuron, against ns a set bit and length
+RUN_COST, GRAM_COST, BIT_COST = 0.28, 0.85, 2.6
+
+
+@intrinsic
+def _add_interval(typingctx, words, before, mask, last, sums):  # pragma: no cover - compiled
+    """For LANES rows: rank = before + set bits of words & mask; sums += rank − last; last = rank. All by address."""
+
+    def codegen(context, builder, signature, args):
+        words, before, mask, last, sums = args
+        long, short = ir.VectorType(ir.IntType(64), LANES), ir.VectorType(ir.IntType(32), LANES)
+
+        def load(address, kind):
+            value = builder.load(builder.inttoptr(address, kind.as_pointer()))
+            value.align = 4
+            return value
+
+        def store(value, address):
+            builder.store(value, builder.inttoptr(address, value.type.as_pointer())).align = 4
+
+        zero = ir.Constant(ir.IntType(32), 0)
+        empty = ir.Constant(long, ir.Undefined)
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        masks = builder.shuffle_vector(builder.insert_element(empty, mask, zero), empty, everywhere)
+        kind = ir.FunctionType(long, [long])
+        count = cgutils.get_or_insert_function(builder.module, kind, f"llvm.ctpop.v{LANES}i64")
+        below = builder.call(count, [builder.and_(load(words, long), masks)])
+        rank = builder.add(load(before, short), builder.trunc(below, short))
+        more = builder.sub(rank, load(last, short))
+        store(rank, last)
+        store(builder.add(load(sums, short), more), sums)
+        return context.get_dummy_value()
+
+    return types.void(types.uintp, types.uintp, types.uint64, types.uintp, types.uintp), codegen
+
+
+@njit(nogil=True, cache=True)
+def widen(rows, words, before):  # pragma: no cover - compiled
+    """Rows side by side, and the set bits before each word.
+
+    `rows` uint64 `(LANES, width)`; written: `words` uint64 `(width + 1, LANES)`, `before` uint32 `(width + 1, LANES)`.
+    """
+    before[0] = 0
+    words[rows.shape[1]] = 0
+    for w in range(uint64(rows.shape[1])):
+        for lane in range(LANES):
+            word = rows[lane, w]
+            words[w, lane] = word
+            before[w + uint64(1), lane] = before[w, lane] + uint32(_bit_count(word))
+
+
+@njit(nogil=True, cache=True)
+def add_intervals(words, before, stop, code, sums):  # pragma: no cover - compiled
+    """Set bits of each interval, added up by code.
+
+    `words`, `before` of `widen`; `stop` uint32 `(runs,)` where each run of equal codes ends (the first begins at 0),
+    `code` int32 `(runs,)` in [0, codes); `sums` uint32 `(codes, LANES)` is overwritten.
+    """
+    sums[:] = 0
+    last = np.zeros(LANES, np.uint32)
+    # addresses, as the vector instructions want them: a row of 8 words is 64 bytes, one of 8 counts 32
+    words_at, before_at = uint64(words.ctypes.data), uint64(before.ctypes.data)
+    last_at, sums_at = uint64(last.ctypes.data), uint64(sums.ctypes.data)
+    for i in range(uint64(len(stop))):
+        place = uint64(stop[i])
+        word = place >> uint64(6)
+        below = (uint64(1) << (place & uint64(63))) - uint64(1)
+        row = sums_at + (uint64(code[i]) << uint64(5))
+        _add_interval(words_at + (word << uint64(6)), before_at + (word << uint64(5)), below, last_at, row)
+    return last[0]  # keeps it alive until here
+
+
+@njit(nogil=True, cache=True)
+def reduce_lanes(rows, single, sums, often, common, share, limit, top):  # pragma: no cover - compiled
+    """Covering numbers and the largest counts of LANES rows, as `kernels.covering` and `kernels.choose` find them.
+
+    `rows` uint64 `(LANES, width)`; `single` uint64 `(width,)`, a bit where a token's n-gram occurs once; `sums` of
+    `add_intervals`, whose first rows belong to the categories `often` int32 `(any,)`, ascending, of which `common`
+    int32 `(any,)` lists the rows that occur SMALL times or more; `share` percent, `limit` the greatest covering
+    number of which the whole covering set is kept, `top` how many counts are kept in any case.
+
+    Returns int64 `(LANES,)`: `activations`, `number`, `least`; bool `(LANES,)`: `again`, rows of which n-grams that
+    occur once would have to be kept, which are to be counted the other way; and of the kept entries, lane by lane,
+    int64 `(kept,)`: `lane`, `category`, `on`.
+    """
+    counts = np.zeros((LANES, SMALL + 1), np.int64)
+    best, held = np.zeros((LANES, top), np.int64), np.zeros(LANES, np.int64)  # rows of sums, falling
+    floor = np.zeros(LANES, np.uint32)  # what a count must exceed to be among the best
+    for j in range(uint64(len(often))):
+        better = False
+        for lane in range(uint64(LANES)):
+            on = sums[j, lane]
+            counts[lane, min(on, uint32(SMALL))] += 1
+            better |= on > floor[lane]
+        for lane in range(uint64(LANES if better else 0)):
+            if sums[j, lane] > floor[lane]:
+                place = held[lane] if held[lane] < top else top - 1
+                while place > 0 and sums[best[lane, place - 1], lane] < sums[j, lane]:
+                    best[lane, place] = best[lane, place - 1]
+                    place -= 1
+                best[lane, place] = j
+                held[lane] = min(held[lane] + 1, top)
+                if held[lane] == top:
+                    floor[lane] = sums[best[lane, top - 1], lane]
+    activations, number, least = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
+    again, size = np.zeros(LANES, np.bool_), 0
+    for lane in range(LANES):
+        once = uint64(0)
+        for w in range(uint64(len(single))):
+            once += _bit_count(rows[lane, w] & single[w])
+        counts[lane, 1] += once
+        large = np.array([np.int64(sums[j, lane]) for j in common if sums[j, lane] >= SMALL])
+        activations[lane] = large.sum()
+        for count in range(1, SMALL):
+            activations[lane] += count * counts[lane, count]
+        number[lane], least[lane] = greedy_cover(counts[lane, :SMALL], large, activations[lane], share)
+        again[lane] = once and (floor[lane] <= 1 or (number[lane] <= limit and least[lane] == 1))
+        size += held[lane]
+        if number[lane] <= limit:
+            size += counts[lane, least[lane] :].sum() if least[lane] < SMALL else counts[lane, SMALL]
+    kept, filled = np.empty((3, size), np.int64), 0
+    for lane in range(LANES):
+        whole = 0 < number[lane] <= limit and not again[lane]
+        for j in range(len(often) if whole else 0):
+            if sums[j, lane] >= least[lane]:
+                kept[0, filled], kept[1, filled], kept[2, filled] = lane, often[j], sums[j, lane]
+                filled += 1
+        for k in range(0 if again[lane] else held[lane]):
+            j = best[lane, k]
+            if not whole or sums[j, lane] < least[lane]:
+                kept[0, filled], kept[1, filled], kept[2, filled] = lane, often[j], sums[j, lane]
+                filled += 1
+    return activations, number, least, again, kept[0, :filled], kept[1, :filled], kept[2, :filled]
