@@ -16,12 +16,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from neurolens import UsageError, variables
+from neurolens import IncompleteError, NeurolensError, UsageError, variables
+from neurolens.checkpoint import Checkpoint
 from neurolens.detectors import TOP, Rules
+from neurolens.nulls import Controls
 from neurolens.parts import NEEDS, PARTS, mark, marks, withdraw
 from neurolens.scan import SAMPLES, SEED, Scan, count_covered, index_tokens, join_scans, scan_rows
+from neurolens.shares import summarize
 from neurolens.store import Store, lock
 from neurolens.tables import GRAMS, SUPPORT
+from neurolens.updates import Settings, project_layer
+from neurolens.vocabulary import Vocabulary
 
 LENGTHS = 3  # of n-grams counted unless asked (paper, §4 and App. A)
 
@@ -32,16 +37,25 @@ def analyze_run(
     only: Collection[str] | None = None,
     lengths: int = LENGTHS,
     rules: Rules | None = None,
+    settings: Settings | None = None,
+    every: bool = False,
+    fold_norm: bool = False,
+    model: str | Path | None = None,
+    device: str = "cpu",
     say: Callable[[str], object] = lambda line: None,
 ) -> Store:
-    """Analyse a complete run: frequency, dead neurons, covering numbers, detectors and triggers of n-grams, contexts.
+    """Analyse a complete run: frequency, dead neurons, contexts; n-gram detectors and triggers; what neurons suppress.
 
-    `only`: parts to do (`dead`, `ngrams`), with those they need; None for all. `lengths`: longest n-gram, up to 5.
+    `only`: parts to do (`dead`, `ngrams`, `updates`), with those they need; None for all. `lengths`: longest n-gram,
+    up to 5. Of updates: `every` projects all neurons instead of detectors, `fold_norm` folds in the final LayerNorm's
+    gain, `model` is where the checkpoint is now (as the run says), `device` is what multiplies.
+
     Results and what was asked are written into the run; a part that is there as asked is left alone. Raises
-    IncompleteError if the run lacks blocks, NeurolensError if it is none, is damaged or no longer has bits that a
-    part needs, UsageError for an unknown part or a length out of range.
+    IncompleteError if the run lacks blocks, or, with all else done, if the checkpoint is gone or has changed;
+    NeurolensError if it is no run, is damaged or no longer has bits that a part needs; UsageError for an unknown part
+    or a length out of range.
     """
-    rules = rules or Rules()
+    rules, settings = rules or Rules(), settings or Settings()
     if not 1 <= lengths <= len(GRAMS):
         raise UsageError(f"n-grams of up to {lengths} tokens; expected 1 to {len(GRAMS)}")
     store = Store.open(Path(path), write=True)
@@ -49,19 +63,29 @@ def analyze_run(
     asked: dict[str, dict[str, Any]] = {
         "dead": {"samples": SAMPLES, "seed": SEED, "groups": variables.GROUPS},
         "ngrams": {"lengths": lengths, "rules": asdict(rules), "top": TOP},
+        "updates": {**asdict(settings), "every": every, "fold_norm": fold_norm},
     }
     wanted = _with_needs(PARTS if only is None else only)
     done = marks(store)
-    todo = [part for part in asked if part in wanted and done.get(part) != asked[part]]
+    todo = [part for part in PARTS if part in wanted and done.get(part) != asked[part]]
+    if "ngrams" in todo and "updates" in wanted:
+        todo = list(dict.fromkeys([*todo, "updates"]))  # they build on detectors and triggers
     if not todo:
         say(f"{path} is analysed with these thresholds; nothing to do")
         return store
     with lock(store.path):
         store.clean()
-        withdraw(store, todo)
-        _scan(store, todo, rules, lengths)
-        for part in todo:
-            mark(store, part, asked[part])
+        gone = withdraw(store, todo)
+        if from_bits := [part for part in todo if part != "updates"]:
+            _scan(store, from_bits, rules, lengths)
+            for part in from_bits:
+                mark(store, part, asked[part])
+        if "updates" in todo:
+            checkpoint = _open_checkpoint(store, model, say)
+            _project(store, checkpoint, settings, every=every, fold_norm=fold_norm, device=device, say=say)
+            mark(store, "updates", asked["updates"])
+    if left := [part for part in gone if part in done and part not in todo]:
+        say(f"{path}: {', '.join(left)} built on other results and are gone; analyze without --only makes them anew")
     return Store.open(Path(path))
 
 
@@ -109,6 +133,76 @@ def _scan(store: Store, todo: Collection[str], rules: Rules, lengths: int) -> No
         store.write("results/contexts", np.stack(contexts), ("layer", "neuron", "sample"), {"seed": SEED})
     if tokens.grams:
         write_by_layer(store, *count_covered(layers, lengths))
+
+
+def _open_checkpoint(store: Store, model: str | Path | None, say: Callable[[str], object]) -> Checkpoint:
+    """The checkpoint that the run was made with. Raises IncompleteError if it is not there."""
+    known = store.attrs["model"]
+    where = known["id"] if model is None else model
+    try:
+        checkpoint = Checkpoint(where, known["revision"] if where == known["id"] else None, say=say)
+        if checkpoint.fingerprint() != store.attrs["checkpoint"]:
+            raise NeurolensError(f"the checkpoint at {where} is not the one the run was made with")
+    except NeurolensError as error:
+        raise IncompleteError(
+            f"{store.path}: all is analysed but updates, which need the run's checkpoint ({error}); "
+            "give it with --model FOLDER"
+        ) from error
+    return checkpoint
+
+
+def _project(
+    store: Store,
+    checkpoint: Checkpoint,
+    settings: Settings,
+    *,
+    every: bool,
+    fold_norm: bool,
+    device: str,
+    say: Callable[[str], object],
+) -> None:
+    """Do what the weights say: value vectors on the vocabulary, detectors beside their nulls."""
+    from neurolens.projection import Unembedding  # torch
+
+    real, texts = np.arange(int(store.attrs["model"]["config"]["vocab_size"])), None
+    if store.has("vocabulary"):
+        vocabulary = Vocabulary.read(store)
+        real, texts = vocabulary.real, vocabulary.texts("surrogateescape")
+    else:
+        say(f"{store.path} knows no texts of tokens: every row of the embedding is ranked, variants are not recognised")
+    projector = Unembedding(checkpoint, real, fold_norm=fold_norm, device=device)
+    occurrences = np.bincount(store.read("tokens").reshape(-1), minlength=int(real[-1]) + 1)
+    controls = Controls(occurrences, real, texts, separator=int(store.attrs["eos"]))
+    dead = store.read("results/neurons/dead")
+    columns: dict[str, list[np.ndarray]] = {}
+    observed = []
+    lengths = marks(store)["ngrams"]["lengths"]
+    flags = {
+        n: np.stack([store.read(f"results/neurons/{gram}_detector{suffix}") for suffix in ("", "_supported")], axis=1)
+        for n, gram in enumerate(GRAMS[:lengths], 1)
+    }
+    for row, layer in enumerate(tqdm(store.layers, unit="layer", desc="updates", disable=None)):
+        folder = f"results/layers/{layer:02d}"
+        found = project_layer(
+            projector,
+            layer,
+            np.arange(store.neurons if every else 0),
+            {name: store.read(f"{folder}/triggers/{name}") for name in ("neuron", "n", "tokens", "on", "covered")},
+            alive=~dead[row],
+            detectors={n: of_n[row] for n, of_n in flags.items()},
+            controls=controls,
+            settings=settings,
+        )
+        for name, values in found.triggers.items():
+            store.write(f"{folder}/triggers/{name}", values, ("trigger",))
+        for name, values in found.updates.items():
+            store.write(f"{folder}/updates/{name}", values, ("row", "token")[: values.ndim])
+        for name, values in found.neurons.items():
+            columns.setdefault(name, []).append(values)
+        observed.append(found.detectors)
+    for name, values in columns.items():
+        store.write(f"results/neurons/{name}", np.stack(values), ("layer", "neuron"))
+    write_by_layer(store, *summarize(observed))
 
 
 def write_by_layer(store: Store, by_layer: dict[str, np.ndarray], overall: dict[str, np.ndarray]) -> None:

@@ -6,16 +6,22 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 incomplete but resumable, 130 interrupt
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from neurolens import NeurolensError, UsageError, __version__
-from neurolens.options import Group, LayerList, Parts, Share, TokenCount, emit, json_option
+from neurolens.options import Group, LayerList, NeuronName, Parts, Share, TokenCount, emit, json_option
+
+if TYPE_CHECKING:
+    from neurolens.checkpoint import Checkpoint
+    from neurolens.run import Run
 
 EXISTING = click.Path(path_type=Path)
 # how collect and certify read DATA
@@ -24,6 +30,10 @@ text_key_option = click.option(
 )
 seq_len_option = click.option(
     "--seq-len", type=click.IntRange(min=2), help="Tokens a sequence.  [the model's positions]"
+)
+
+model_option = click.option(
+    "--model", help="Where the run's checkpoint is now: a folder, or a name on the hub.  [as the run says]"
 )
 
 
@@ -43,6 +53,7 @@ def cli() -> None:
     neurolens analyze RUN.zarr                           dead neurons, detectors, what they suppress
     neurolens certify MODEL --run RUN.zarr               bits that differ from plain HF in fp32
     neurolens plot RUN.zarr... -o figures/               the paper's figures
+    neurolens neuron RUN.zarr 3.1072                     all about one neuron
     neurolens export RUN.zarr neurons.parquet            results as a table for other tools
 
     Options have defaults in the environment: NEUROLENS_DEVICE=cuda for every command that has --device,
@@ -126,8 +137,22 @@ def collect(
 @click.option("--coverage", type=int, default=95, show_default=True, help="Percent of activations they account for.")
 @click.option("--min-rate", type=int, default=95, show_default=True, help="Percent of occurrences it is active on.")
 @click.option("--min-occurrences", type=int, default=1, show_default=True, help="Least occurrences of such a token.")
+@click.option("--all", "every", is_flag=True, help="Promoted and suppressed tokens of every neuron.  [detectors]")
+@click.option("--fold-norm", is_flag=True, help="Fold the final LayerNorm's gain into what neurons promote.")
+@model_option
+@click.option("--device", default="cpu", show_default=True, help="What multiplies for updates: cpu, cuda, cuda:1, mps.")
 @json_option
-def analyze(run: Path, only: list[str] | None, lengths: int, as_json: bool, **thresholds: int) -> None:
+def analyze(
+    run: Path,
+    only: list[str] | None,
+    lengths: int,
+    every: bool,
+    fold_norm: bool,
+    model: str | None,
+    device: str,
+    as_json: bool,
+    **thresholds: int,
+) -> None:
     """Derive frequency, dead neurons, n-gram detectors and what they suppress from a complete RUN.
 
     The defaults are the paper's rules. Results are written into the run; analysing again does only what other
@@ -136,7 +161,17 @@ def analyze(run: Path, only: list[str] | None, lengths: int, as_json: bool, **th
     from neurolens.analyze import analyze_run
     from neurolens.detectors import Rules
 
-    analyze_run(run, only=only, lengths=lengths, rules=Rules(**thresholds), say=say)
+    analyze_run(
+        run,
+        only=only,
+        lengths=lengths,
+        rules=Rules(**thresholds),
+        every=every,
+        fold_norm=fold_norm,
+        model=model,
+        device=device,
+        say=say,
+    )
     say(f"{run}: analysed; next: neurolens info {run}, neurolens plot {run}, neurolens export {run} FILE")
     if as_json:
         emit(_facts(run))
@@ -291,6 +326,54 @@ def export(
 
 @cli.command()
 @click.argument("run", type=EXISTING)
+@click.argument("neuron", type=NeuronName())
+@click.option(
+    "--contexts", type=click.IntRange(min=0), default=8, show_default=True, help="Most contexts to print; 16 are kept."
+)
+@click.option(
+    "--triggers", type=click.IntRange(min=0), default=8, show_default=True, help="Most n-grams of a length to print."
+)
+@model_option
+@json_option
+def neuron(run: Path, neuron: tuple[int, int], contexts: int, triggers: int, model: str | None, as_json: bool) -> None:
+    """All about one NEURON of an analysed RUN: how often it fires, on what, what it is, what it promotes.
+
+    NEURON is LAYER.NUMBER, 3.1072. What RUN does not hold of its effect on the vocabulary is computed from the
+    model, if that is still where it was; nothing is fetched for it.
+    """
+    from neurolens.run import open_run
+
+    opened = open_run(run)
+    checkpoint = None if model is None else _checkpoint(opened, model)  # one that is named must be the right one
+
+    def projector() -> Any:
+        from neurolens.projection import Unembedding
+        from neurolens.vocabulary import Vocabulary
+
+        found = checkpoint or _checkpoint(opened)
+        vocabulary = opened.vocabulary if len(opened.vocabulary) else Vocabulary.of(found)
+        fold_norm = opened.parts.get("updates", {}).get("fold_norm", False)  # as the neurons it may be compared with
+        return Unembedding(found, vocabulary.real, fold_norm=fold_norm)
+
+    card = opened.neuron(*neuron, projector=projector)
+    if as_json:
+        emit(card.to_dict())
+        return
+    terminal = sys.stdout.isatty()
+    width = min(120, max(72, shutil.get_terminal_size().columns)) if terminal else 100
+    for line in card.lines(width=width, rows=triggers, contexts=contexts, paint=_paint):
+        click.echo(line, color=False if os.environ.get("NO_COLOR") else None)
+
+
+def _paint(role: str, text: str) -> str:
+    colours: dict[str, dict[str, Any]] = {
+        "head": {"bold": True}, "mark": {"bold": True, "fg": "yellow"}, "yes": {"fg": "green"}, "no": {"fg": "red"},
+    }  # fmt: skip
+    return click.style(text, **colours[role])
+
+
+@cli.command()
+@click.argument("run", type=EXISTING)
 @json_option
 def info(run: Path, as_json: bool) -> None:
     """What RUN holds: model, text, progress, size beside raw bits and entropy, and the headlines of its results."""
@@ -343,6 +426,27 @@ def _facts(run: Path) -> dict[str, Any]:
     from neurolens.run import open_run
 
     return open_run(run).info()
+
+
+def _checkpoint(run: Run, model: str | None = None) -> Checkpoint:
+    """The checkpoint that a run was made with: at `model`, or where it was then, from the hub's cache at most."""
+    from neurolens.checkpoint import Checkpoint
+    from neurolens.hub import cached_folder
+
+    known = run.store.attrs["model"]
+    revision = known["revision"] if model in (None, known["id"]) else None  # of a name on the hub
+    if model is None and revision is not None:
+        folder = cached_folder(known["id"], revision)
+        if folder is None:
+            raise NeurolensError(f"the hub's cache has no {known['id']} any more; fetch it with --model {known['id']}")
+        checkpoint = Checkpoint(folder)
+    else:
+        checkpoint = Checkpoint(model or known["id"], revision, say=say)
+    if checkpoint.fingerprint() != run.store.attrs["checkpoint"]:
+        raise UsageError(
+            f"the model at {model or known['id']} is not the one the run was made with; give that one with --model"
+        )
+    return checkpoint
 
 
 def _decoder(attrs: dict[str, Any], model: str) -> Callable[[list[int]], str]:

@@ -68,13 +68,7 @@ class Run:
 
         Raises NeurolensError if what is stored is damaged.
         """
-        if not self.store.has("vocabulary"):
-            return Vocabulary.unknown()
-        content, start = self.store.read("vocabulary/bytes"), self.store.read("vocabulary/start")
-        try:
-            return Vocabulary(content, start)
-        except NeurolensError as error:
-            raise NeurolensError(f"{self.path}: {error}") from error
+        return Vocabulary.read(self.store)
 
     @cached_property
     def neurons(self) -> Neurons:
@@ -143,7 +137,7 @@ class Run:
         self._require("updates")
         vocabulary = self.vocabulary
 
-        def token(id_: int) -> str:  # by itself a token may be a part of a character: its bytes are told then
+        def token(id_: int) -> str:  # a token may be a part of a character: its bytes are told then
             return vocabulary[id_].decode(errors="backslashreplace") or vocabulary.token(id_)
 
         return find_examples(self.neurons, self.triggers, self.updates, token, count=count)

@@ -17,6 +17,7 @@ from neurolens import NeurolensError
 
 if TYPE_CHECKING:
     from neurolens.checkpoint import Checkpoint
+    from neurolens.store import Store
 
 
 class Vocabulary:
@@ -75,6 +76,17 @@ class Vocabulary:
     def unknown(cls) -> Vocabulary:
         """The vocabulary of which nothing is known: length 0, and every id reads as `⟨id⟩`."""
         return cls.from_bytes([])
+
+    @classmethod
+    def read(cls, store: Store) -> Vocabulary:
+        """That of a run; of one that has none, `unknown`. Raises NeurolensError if what is stored is damaged."""
+        if not store.has("vocabulary"):
+            return cls.unknown()
+        content, start = store.read("vocabulary/bytes"), store.read("vocabulary/start")
+        try:
+            return cls(content, start)
+        except NeurolensError as error:
+            raise NeurolensError(f"{store.path}: {error}") from error
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What the store keeps, by name: `bytes` uint8 `(byte,)`, `start` int64 `(V + 1,)`."""

@@ -65,7 +65,7 @@ HOMES = {
 # What these must not load, not even through others
 FREE_OF = {
     "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "tables"}
-    | {"store", "analyze", "export", "run", "plots", "vocabulary", "parts", "scan"}
+    | {"store", "export", "run", "plots", "vocabulary", "parts", "scan"}
     | {"updates", "nulls", "shares"},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
     | {"weights", "hub", "detectors", "tables", "plots", "vocabulary", "updates", "nulls", "shares", "projection"},
