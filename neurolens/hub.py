@@ -43,8 +43,21 @@ def find_folder(
     return snapshot, snapshot.name
 
 
+def cached_folder(name: str, revision: str | None = None) -> Path | None:
+    """The snapshot of a name on the hub that its cache holds; None if it holds none. No network is used.
+
+    Whether all is there is seen when the folder is read; the client wants files that nobody needs.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if not _NAME.fullmatch(name):
+        return None
+    cached = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
 def _snapshot(name: str, revision: str | None, say: Callable[[str], object]) -> Path:
-    from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
         OfflineModeIsEnabled,
@@ -79,14 +92,12 @@ def _snapshot(name: str, revision: str | None, say: Callable[[str], object]) -> 
             raise
         reason = f"the hub cannot be reached ({first_line(error)})"
         unreachable = error
-    # whether all is there is seen when the folder is read; the client wants files that nobody needs
-    cached = try_to_load_from_cache(name, "config.json", revision=revision)
-    if not isinstance(cached, str):
+    folder = cached_folder(name, revision)
+    if folder is None:
         raise NeurolensError(
             f"no folder {name}, and {reason} while the cache has no {name}{at}; give a local folder, or fetch it once "
             "with network"
         ) from unreachable
-    folder = Path(cached).parent
     say(f"{name}{at}: {reason}; taken from the cache, commit {folder.name}")
     return folder
 

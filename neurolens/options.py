@@ -88,6 +88,20 @@ class Parts(click.ParamType):
         return value if isinstance(value, list) else [part.strip() for part in str(value).split(",")]
 
 
+class NeuronName(click.ParamType):
+    """A neuron: 3.1072, number 1072 of layer 3."""
+
+    name = "layer.neuron"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d{1,4})\.(\d{1,9})", str(value).strip(), re.ASCII)
+        if not match:
+            self.fail(f"{value!r} is no neuron; expected LAYER.NEURON, for example 3.1072", param, ctx)
+        return int(match[1]), int(match[2])
+
+
 class Share(click.ParamType):
     """A label's share: wiki=2."""
 

@@ -1,0 +1,421 @@
+"""Card: what is known of one neuron, as values, as lines for a terminal and as one JSON object.
+
+Pure: neuron.py reads a run into it. Lines hold text of unknown origin — tokens, labels, names — escaped, with its
+spaces seen; values hold it as it is.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from neurolens.activity import dead_upper_bound
+from neurolens.tables import GRAMS
+
+WORDS = ("token", *GRAMS[1:])  # what n-grams are called here, by n − 1
+WIDTH = 100  # cells of a line, unless asked
+ROWS = 8  # triggers shown of each length, unless asked
+Paint = Callable[[str, str], str]  # (role: head, mark, yes or no; text) → text, coloured
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """An n-gram that the neuron is active on: token ids in reading order and their text; how often (`on` of `total`
+    occurrences, `rate_lower` the one-sided 95% Wilson bound of that rate); whether it is a `member` of the covering
+    set and `covered`. Of the last token, None where the value vector was not projected: the `projection`, raw and
+    centred over the vocabulary, its `rank` from the most suppressed (0) on, and the cosine."""
+
+    tokens: tuple[int, ...]
+    text: str
+    on: int
+    total: int
+    rate_lower: float
+    member: bool
+    covered: bool
+    projection: float | None = None
+    projection_centred: float | None = None
+    rank: int | None = None
+    cosine: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """P(active | n-gram), in [0, 1]."""
+        return self.on / max(1, self.total)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A rule, whether it holds, and the numbers that say so, as a sentence."""
+
+    rule: str
+    holds: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Grams:
+    """N-grams of one length: the covering number and its `limit`, the neuron's activations that have such an n-gram
+    (None: the bits are gone), whether it is a detector, by the paper's rules and with support, and the triggers:
+    the covering set, if it is within the limit, and the most frequent n-grams in any case, falling by `on`."""
+
+    n: int
+    covering: int
+    limit: int
+    activations: int | None
+    detector: bool
+    supported: bool
+    triggers: tuple[Trigger, ...]
+
+    @property
+    def word(self) -> str:
+        """`token`, `bigram`, …"""
+        return WORDS[self.n - 1]
+
+    def checks(self, rules: Mapping[str, int]) -> list[Check]:
+        """The rules in order (paper, §4 and App. A; the last one ours), up to the first that fails."""
+        if not self.covering:
+            return [Check("covering", False, f"it is active on no {self.word}")]
+        account = f"{count(self.covering, self.word)} {'account' if self.covering > 1 else 'accounts'}"
+        of = "" if self.activations is None else f" {self.activations:,}"
+        why = f"{account} for {rules['coverage']}% of its{of} activations (at most {self.limit})"
+        found = [Check("covering", self.covering <= self.limit, why)]
+        members = sum(trigger.member for trigger in self.triggers)
+        covered = [trigger for trigger in self.triggers if trigger.covered]
+        often = [trigger for trigger in covered if trigger.total >= rules["support_occurrences"]]
+        if found[-1].holds:
+            often_enough = f" and seen ≥ {rules['min_occurrences']} times" if rules["min_occurrences"] > 1 else ""
+            which = (
+                f"{len(covered)} of {members} covered (active on ≥ {rules['min_rate']}% of occurrences{often_enough})"
+            )
+            found.append(
+                Check("covered", self.detector, which + (f"; {self._share(covered, rules)}" if covered else ""))
+            )
+        if found[-1].holds:
+            which = f"those seen ≥ {rules['support_occurrences']} times: {self._share(often, rules)}"
+            of = "" if self.activations is None else f"{self.activations:,} "
+            enough = f"{of}activations (at least {rules['support_activations']})"
+            found.append(Check("support", self.supported, f"{which}; {enough}"))
+        return found
+
+    def _share(self, triggers: Sequence[Trigger], rules: Mapping[str, int]) -> str:
+        on, least = sum(trigger.on for trigger in triggers), f"at least {rules['coverage']}%"
+        if not self.activations:
+            return f"they account for {on:,} activations ({least} of all)"
+        return f"they account for {percent(on / self.activations)} ({least})"
+
+
+@dataclass(frozen=True)
+class Context:
+    """A token on which the neuron is active, its index in the corpus and its place, and the text around it.
+
+    `before`, `token` and `after` join to the text of a window; where a character is split over tokens, `token` is
+    the whole of it. `starts`, `ends`: the window reaches the sequence's start, its end.
+    """
+
+    index: int
+    sequence: int
+    position: int
+    label: str
+    before: str
+    token: str
+    after: str
+    starts: bool
+    ends: bool
+
+
+@dataclass(frozen=True)
+class Written:
+    """A token that the value vector promotes or suppresses, and its projection; whether it is a covered trigger's
+    last token."""
+
+    id: int
+    text: str
+    projection: float
+    trigger: bool
+
+
+@dataclass(frozen=True)
+class Update:
+    """What the neuron writes when it is active: its value vector, projected on the vocabulary.
+
+    promoted    tokens with the greatest projection, falling; suppressed with the least, rising
+    mean        projection averaged over the vocabulary
+    suppresses  whether the activation-weighted mean `projection` over a token detector's covered tokens is < 0;
+                None, as are the projections, for any other neuron. `projection_centred` without the mean
+    vocabulary  how many tokens it was projected on
+    fold_norm   whether the final LayerNorm's gain is folded in
+    source      `run`, or `checkpoint` if it was computed for this card
+    """
+
+    promoted: tuple[Written, ...]
+    suppressed: tuple[Written, ...]
+    mean: float
+    suppresses: bool | None
+    projection: float | None
+    projection_centred: float | None
+    vocabulary: int
+    fold_norm: bool
+    source: str
+
+
+@dataclass(frozen=True, repr=False)
+class Card:
+    """All that a run says about a neuron; prints itself.
+
+    labels    activations and tokens by label, in the corpus' order; empty if they were not counted
+    grams     by length; empty if n-grams are not analysed
+    contexts  a uniform sample of its activations, in the order they were drawn
+    update    None if the value vector is not at hand; `missing` says why
+    """
+
+    run: str
+    model: str
+    layer: int
+    neuron: int
+    n_tokens: int
+    activations: int
+    activations_on_text: int
+    labels: Mapping[str, tuple[int, int]]
+    rules: Mapping[str, int]
+    grams: tuple[Grams, ...]
+    contexts: tuple[Context, ...]
+    update: Update | None
+    missing: str = ""
+
+    @property
+    def frequency(self) -> float:
+        """P(active), all positions counted."""
+        return self.activations / max(1, self.n_tokens)
+
+    @property
+    def dead(self) -> bool:
+        """Active on no token (paper, §3)."""
+        return self.activations == 0
+
+    @property
+    def dead_but_bos(self) -> bool:
+        """Active, but only on `</s>`."""
+        return self.activations > 0 and self.activations_on_text == 0
+
+    @property
+    def classes(self) -> list[str]:
+        """What it is, in words; empty for a neuron that is none of it."""
+        named = ["dead"] if self.dead else ["dead but for </s>"] if self.dead_but_bos else []
+        found = [f"{g.word} detector{', well supported' if g.supported else ''}" for g in self.grams if g.detector]
+        return named + found
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card as plain values, with what they amount to: `frequency`, `classes`, `rate`, `checks`."""
+        known = asdict(self)
+        known["labels"] = {
+            name: {"activations": on, "tokens": total, "frequency": on / max(1, total)}
+            for name, (on, total) in self.labels.items()
+        }
+        known["frequency"], known["classes"] = self.frequency, self.classes
+        known["dead"], known["dead_but_bos"] = self.dead, self.dead_but_bos
+        known["frequency_upper_bound"] = dead_upper_bound(self.n_tokens) if self.dead else None
+        for grams, each in zip(known["grams"], self.grams, strict=True):
+            grams["checks"] = [asdict(check) for check in each.checks(self.rules)]
+            for trigger, one in zip(grams["triggers"], each.triggers, strict=True):
+                trigger["rate"] = one.rate
+        return known
+
+    def lines(
+        self,
+        *,
+        width: int = WIDTH,
+        rows: int = ROWS,
+        contexts: int = ROWS,
+        paint: Paint = lambda role, text: text,
+    ) -> list[str]:
+        """The card for a terminal, `width` cells wide where its words allow; `rows` triggers of each length and
+        `contexts` contexts at most. `paint` colours; what it adds takes no cells."""
+        sections = [
+            self._headline(width, paint),
+            *(self._gram_lines(grams, width, rows, paint) for grams in self.grams if self.activations_on_text),
+            self._context_lines(width, contexts, paint),
+            self._update_lines(width, paint),
+        ]
+        lines: list[str] = []
+        for section in filter(None, sections):
+            lines += [*([""] if lines else []), *section]
+        return lines
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
+    def _headline(self, width: int, paint: Paint) -> list[str]:
+        title = paint("head", f"neuron {self.layer}.{self.neuron}")
+        of = cut(pieces(f" of {self.run}: {self.model} on {count(self.n_tokens, 'token')}"), width - 20)
+        lines = [title + of]
+        if self.dead:
+            bound = dead_upper_bound(self.n_tokens)
+            lines.append(
+                f"frequency   0: active on none of {count(self.n_tokens, 'token')}; with 95% confidence it fires on "
+                f"less than 1 in {1 / bound:,.0f}"
+            )
+        else:
+            apart = self.activations - self.activations_on_text
+            one_in = f", 1 token in {1 / self.frequency:,.0f}" if self.frequency < 0.1 else ""
+            of_these = f", {f'of these {apart:,}' if self.activations_on_text else 'all of them'} </s>" if apart else ""
+            active = f"active on {count(self.activations, 'token')}"
+            lines.append(f"frequency   {percent(self.frequency)}{one_in}: {active}{of_these}")
+            if len(self.labels) > 1:
+                each = [
+                    f"{cut(pieces(name), 24)} {percent(on / max(1, total))}"
+                    for name, (on, total) in self.labels.items()
+                ]
+                lines += wrapped("  by label  ", each, width)
+        what = "; ".join(self.classes) or ("no detector" if self.grams else "not dead")
+        lines.append(f"class       {paint('yes' if self.classes else 'no', what)}")
+        if not self.grams:
+            lines.append("n-grams     not analysed; 'neurolens analyze' does that")
+        return lines
+
+    def _gram_lines(self, grams: Grams, width: int, rows: int, paint: Paint) -> list[str]:
+        lines = [paint("head", f"{grams.word}s")]
+        for check in grams.checks(self.rules):
+            lines.append(f"  {paint('yes', '✓') if check.holds else paint('no', '✗')} {check.why}")
+        if not grams.triggers:
+            return lines
+        projected = any(trigger.rank is not None for trigger in grams.triggers)
+        head = f"  {'active':>9} {'of':>9} {'rate':>7} {'at least':>9}"
+        lines.append(head + (f" {'projected':>10} {'rank':>6}" if projected else "") + "    covered")
+        shown = grams.triggers[:rows]
+        for one in shown:
+            line = f"  {one.on:>9,} {one.total:>9,} {percent(one.rate):>7} {percent(one.rate_lower):>9}"
+            if projected:
+                line += f" {number(one.projection):>10} {'–' if one.rank is None else format(one.rank, ','):>6}"
+            tick = paint("yes", "✓") if one.covered else paint("no", "✗") if one.member else " "
+            lines.append(f"{line}    {tick} {quoted(one.text, width - cells(line) - 6)}")
+        if more := len(grams.triggers) - len(shown):
+            lines.append(f"  and {count(more, grams.word)} more")
+        return lines
+
+    def _context_lines(self, width: int, most: int, paint: Paint) -> list[str]:
+        shown = sorted(self.contexts[:most], key=lambda context: context.index)
+        if not shown:
+            return []
+        lines = [paint("head", "contexts") + f"    {len(shown)} of {count(self.activations, 'activation')}, at random"]
+        label = min(12, max(cells(escaped(context.label)) for context in shown)) if len(self.labels) > 1 else 0
+        across = width - 2 - (label + 2 if label else 0) - 2  # beside margin, label and the two marks
+        left = min(across * 3 // 5, max(cells("".join(running(context.before))) for context in shown))
+        room = across - left
+        for context in shown:
+            name = padded(cut(pieces(context.label), label), label + 2) if label else ""
+            before = cut(running(context.before), left, more=not context.starts, last=True)
+            token = cut(running(context.token), room - 8)
+            after = cut(running(context.after), room - cells(token), more=not context.ends)
+            space = " " * (left - cells(before))
+            lines.append(f"  {name}{space}{before}«{paint('mark', token)}»{after}".rstrip())
+        return lines
+
+    def _update_lines(self, width: int, paint: Paint) -> list[str]:
+        head = paint("head", "writes")
+        if self.update is None:
+            return [f"{head}      {self.missing}"] if self.missing else []
+        update = self.update
+        folded = ", the final LayerNorm's gain folded in" if update.fold_norm else ""
+        on = f"{update.vocabulary:,} tokens" if update.vocabulary else "the vocabulary"
+        lines = [f"{head}      its value vector, projected on {on}{folded}"]
+        if update.suppresses is not None:
+            does = "suppresses" if update.suppresses else "does not suppress"
+            lines.append(
+                f"  {paint('yes' if update.suppresses else 'no', does)} its triggers: mean projection "
+                f"{number(update.projection)}, {number(update.projection_centred)} when centred"
+            )
+        for name, tokens in (("promotes", update.promoted), ("suppresses", update.suppressed)):
+            each = [f"{quoted(t.text, 24)}{'*' if t.trigger else ''} {number(t.projection)}" for t in tokens]
+            lines += wrapped(f"  {name:<11}", each, width)
+        if any(token.trigger for token in update.promoted + update.suppressed):
+            lines.append(f"  {'':11}* a covered trigger's last token")
+        return lines
+
+
+# -- text ----------------------------------------------------------------------------------------------------------
+
+
+def pieces(text: str, names: Mapping[str, str] | None = None) -> list[str]:
+    """Text of unknown origin, a printable piece a character: one with a name by that, a control character escaped."""
+    named = names or {}
+    return [named.get(c) or (c if c.isprintable() else ascii(c)[1:-1]) for c in text]
+
+
+def escaped(text: str) -> str:
+    """Text of unknown origin as one line without control characters."""
+    return "".join(pieces(text))
+
+
+def running(text: str) -> list[str]:
+    """Pieces of running text: a line's end is ⏎, a tab ⇥."""
+    return pieces(text.replace("\r\n", "\n"), {"\n": "⏎", "\t": "⇥"})
+
+
+def quoted(text: str, width: int | None = None) -> str:
+    """Text in quotes, escaped, its spaces seen; cut to `width` cells, at least a few, if given."""
+    inner = pieces(text, {"\\": "\\\\", '"': '\\"'})
+    return f'"{"".join(inner) if width is None else cut(inner, max(8, width - 2))}"'
+
+
+def cells(text: str) -> int:
+    """Columns that text takes in a terminal: wide characters two, combining ones none (UAX 11)."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def cut(text: Sequence[str], width: int, *, more: bool = False, last: bool = False) -> str:
+    """The start of a text in `width` cells (`last`: its end), with an ellipsis where something is left out.
+
+    `more`: something is, in any case. No piece of `text` is cut in two.
+    """
+    if width < 1:
+        return ""
+    kept, used = [], 0
+    for piece in (text[::-1] if last else text)[: 4 * width]:  # marks that take no cells fill no screen either
+        used += cells(piece)
+        if used > width:
+            break
+        kept.append(piece)
+    if more or len(kept) < len(text):
+        while kept and cells("".join(kept)) >= width:
+            kept.pop()
+        kept.append("…")
+    return "".join(kept[::-1] if last else kept)
+
+
+def padded(text: str, width: int) -> str:
+    """Text with spaces behind it, `width` cells in all."""
+    return text + " " * (width - cells(text))
+
+
+def wrapped(title: str, items: Iterable[str], width: int) -> list[str]:
+    """Items in lines of `width` cells, two spaces apart, behind a title."""
+    lines = [title]
+    for item in items:
+        gap = "" if lines[-1] in (title, " " * cells(title)) else "  "
+        if gap and cells(lines[-1]) + 2 + cells(item) > width:
+            lines.append(" " * cells(title))
+            gap = ""
+        lines[-1] += gap + item
+    return lines
+
+
+def count(number: int, what: str) -> str:
+    """`1 token`, `2,000 tokens`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1]; never 0% or 100% unless it is."""
+    value = 100 * share
+    if value < 0.995:
+        return f"{value:.2g}%" if value else "0%"
+    return f"{min(value, 99.9):.1f}%" if value < 100 else "100%"
+
+
+def number(value: float | None) -> str:
+    """A projection with its sign and three digits; – for none."""
+    return "–" if value is None else f"{value:+.3g}"

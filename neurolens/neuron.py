@@ -1,0 +1,197 @@
+"""neuron: what a run holds of one neuron → its Card. Only that neuron's part of each array is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from neurolens import NeurolensError
+from neurolens.bits import unpack
+from neurolens.card import Card, Context, Grams, Trigger, Update, Written
+from neurolens.store import Store
+from neurolens.tables import GRAMS
+from neurolens.updates import PROMOTED, Projector
+from neurolens.vocabulary import Vocabulary
+
+ENDS = ("promoted", "suppressed", "promoted_projection", "suppressed_projection")
+WINDOW = (48, 24)  # tokens of a context before and after the one that the neuron is active on
+
+
+def read_neuron(
+    store: Store,
+    parts: Mapping[str, Mapping[str, Any]],
+    vocabulary: Vocabulary,
+    layer: int,
+    neuron: int,
+    *,
+    name: str,
+    projector: Callable[[], Projector] | None = None,
+) -> Card:
+    """The card of a neuron of an analysed run, which is called `name`.
+
+    `parts`: what is analysed, `dead` at least. `projector` is called for if the run does not hold what the neuron
+    writes to the vocabulary; what it raises is why the card does not either. Raises NeurolensError for damaged
+    arrays.
+    """
+    row = store.layers.index(layer)
+    ngrams, rules = parts.get("ngrams", {}), parts.get("ngrams", {}).get("rules", {})
+
+    def column(of: str) -> Any:
+        return store.read(f"results/neurons/{of}", (row, neuron)).item()
+
+    on_text = column("activations_on_text")
+    triggers = _triggers(store, layer, neuron, vocabulary, projected="updates" in parts) if ngrams else []
+    counted = _activations_with_ngrams(store, layer, neuron, ngrams["lengths"]) if ngrams and on_text else []
+    grams = [
+        Grams(
+            n=n,
+            covering=column(f"{gram}s_95"),
+            limit=rules["max_covering" if n == 1 else "max_covering_ngrams"],
+            activations=on_text if n == 1 else counted[n - 1] if counted else None,
+            detector=column(f"{gram}_detector"),
+            supported=column(f"{gram}_detector_supported"),
+            triggers=tuple(trigger for trigger in triggers if len(trigger.tokens) == n),
+        )
+        for n, gram in enumerate(GRAMS[: ngrams.get("lengths", 0)], 1)
+    ]
+    written, source, missing = None, "run", "its value vector is not projected in this run"
+    if "updates" in parts:
+        written = _stored(store, layer, neuron)
+    if written is None and projector is not None:
+        try:
+            (written, grams), source = _computed(projector(), layer, neuron, grams), "checkpoint"
+        except NeurolensError as error:
+            missing = f"{missing}, nor can it be now: {error}"
+    fold_norm = bool(parts.get("updates", {}).get("fold_norm"))
+    return Card(
+        run=name,
+        model=str(store.attrs["model"]["id"]),
+        layer=layer,
+        neuron=neuron,
+        n_tokens=store.n_tokens,
+        activations=column("activations"),
+        activations_on_text=on_text,
+        labels=_labels(store, layer, neuron),
+        rules=rules,
+        grams=tuple(grams),
+        contexts=tuple(_contexts(store, row, neuron, vocabulary)),
+        update=_update(written, grams, vocabulary, source=source, fold_norm=fold_norm) if written else None,
+        missing="" if written else missing,
+    )
+
+
+def _labels(store: Store, layer: int, neuron: int) -> dict[str, tuple[int, int]]:
+    on, total = store.read(f"counts/layers/{layer:02d}/label", neuron), store.read("counts/total/label")
+    return {name: (int(on[i]), int(total[i])) for i, name in enumerate(store.attrs["label_names"])}
+
+
+def _triggers(store: Store, layer: int, neuron: int, vocabulary: Vocabulary, *, projected: bool) -> list[Trigger]:
+    folder = f"results/layers/{layer:02d}/triggers"
+    rows = slice(*np.searchsorted(store.read(f"{folder}/neuron"), [neuron, neuron + 1]).tolist())
+    names = ["n", "tokens", "on", "total", "rate_lower", "member", "covered"]
+    names += ["projection", "projection_centred", "rank", "cosine"] if projected else []
+    columns = {name: store.read(f"{folder}/{name}", rows).tolist() for name in names}
+    found = []
+    for values in zip(*columns.values(), strict=True):
+        known = dict(zip(columns, values, strict=True))
+        tokens = tuple(known.pop("tokens")[-known.pop("n") :])
+        if known.get("rank", 0) < 0:  # not projected
+            known = {name: known[name] for name in names[2:7]}
+        found.append(Trigger(tokens=tokens, text=vocabulary.text(tokens), **known))
+    return found
+
+
+def _activations_with_ngrams(store: Store, layer: int, neuron: int, most: int) -> list[int]:
+    """Activations at which an n-gram ends, for n = 1 … `most`; none if the run no longer has the bits."""
+    try:
+        row = store.rows(layer, slice(neuron, neuron + 1)).view(np.uint8)[0]
+    except NeurolensError:
+        return []
+    place = store.read("order")[np.flatnonzero(unpack(row, store.n_tokens))].astype(np.int64)
+    text = store.read("tokens").reshape(-1) != store.attrs["eos"]
+    counted = []
+    for back in range(most):  # a sequence begins with `</s>`: who goes back beyond its start has met that
+        place = place[text[place - back]]
+        counted.append(len(place))
+    return counted
+
+
+def _contexts(store: Store, row: int, neuron: int, vocabulary: Vocabulary) -> list[Context]:
+    index = store.read("results/contexts", (row, neuron))
+    positions = store.shape[1]
+    found = []
+    for each in index[index >= 0].tolist():
+        sequence, position = divmod(each, positions)
+        tokens = store.read("tokens", sequence)
+        first, last = max(0, position - WINDOW[0]), min(positions, position + 1 + WINDOW[1])
+        before, token, after = vocabulary.around(tokens[first:last].tolist(), position - first)
+        label = store.attrs["label_names"][int(store.read("label", sequence))]
+        ends = (first == 0, last == positions)
+        found.append(Context(each, sequence, position, label, before, token, after, *ends))
+    return found
+
+
+def _stored(store: Store, layer: int, neuron: int) -> dict[str, Any] | None:
+    """The neuron's row of the updates; None if it was not projected."""
+    folder = f"results/layers/{layer:02d}/updates"
+    neurons = store.read(f"{folder}/neuron")
+    at = int(np.searchsorted(neurons, neuron))
+    if at == len(neurons) or neurons[at] != neuron:
+        return None
+    return {name: store.read(f"{folder}/{name}", at).tolist() for name in (*ENDS, "projection_mean")}
+
+
+def _computed(projector: Projector, layer: int, neuron: int, grams: list[Grams]) -> tuple[dict[str, Any], list[Grams]]:
+    """What would be the neuron's row of the updates, and the n-grams with projections of their last tokens."""
+    last = np.unique([trigger.tokens[-1] for each in grams for trigger in each.triggers]).astype(np.int64)
+    none = np.zeros(0, np.int64)
+    found = projector.project(
+        layer, np.array([neuron]), k=PROMOTED, pairs=(np.zeros_like(last), last), controls=(none, none)
+    )
+    mean = float(found.mean[0])
+    at = {
+        token: {
+            "projection": float(found.projection[i]),
+            "projection_centred": float(found.projection[i]) - mean,
+            "rank": int(found.rank[i]),
+            "cosine": float(found.cosine[i]),
+        }
+        for i, token in enumerate(last.tolist())
+    }
+    projected = [
+        replace(each, triggers=tuple(replace(one, **at[one.tokens[-1]]) for one in each.triggers)) for each in grams
+    ]
+    return {name: getattr(found, name)[0].tolist() for name in ENDS} | {"projection_mean": mean}, projected
+
+
+def _update(
+    row: Mapping[str, Any], grams: list[Grams], vocabulary: Vocabulary, *, source: str, fold_norm: bool
+) -> Update:
+    """From a row of the updates; whether a token detector suppresses its triggers is the sign of their mean
+    projection, weighted by activations (paper, §4.4)."""
+    covered = [trigger for each in grams if each.detector for trigger in each.triggers if trigger.covered]
+    last = {trigger.tokens[-1] for trigger in covered}
+    tokens = {
+        end: tuple(
+            Written(token, vocabulary.token(token), value, token in last)
+            for token, value in zip(row[end], row[f"{end}_projection"], strict=True)
+            if token >= 0
+        )
+        for end in ENDS[:2]
+    }
+    single = [one for one in covered if len(one.tokens) == 1 and one.projection is not None]
+    weighted = sum(one.on * (one.projection or 0) for one in single)
+    raw = weighted / sum(one.on for one in single) if single else None
+    return Update(
+        **tokens,
+        mean=row["projection_mean"],
+        suppresses=None if raw is None else raw < 0,
+        projection=raw,
+        projection_centred=None if raw is None else raw - row["projection_mean"],
+        vocabulary=len(vocabulary.real),
+        fold_norm=fold_norm,
+        source=source,
+    )
