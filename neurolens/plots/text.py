@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -49,15 +50,19 @@ def wrapped(text: str, most: float, size: float) -> list[str]:
     lines: list[str] = []
     for paragraph in text.split("\n"):
         lines.append("")
+        taken = 0.0
         for word in paragraph.split():
-            line = f"{lines[-1]} {word}".strip()
-            if lines[-1] and width(line, size) > most:
-                lines.append(word)
-            else:
-                lines[-1] = line
+            taken += width(f" {word}", size)  # word by word: they recur
+            if lines[-1] and taken <= most:
+                lines[-1] += f" {word}"
+                continue
+            if lines[-1]:
+                lines.append("")
+            lines[-1], taken = word, width(f" {word}", size)
     return lines
 
 
+@lru_cache(4096)
 def width(text: str, size: float = 9) -> float:
     """Inches that a text takes in the figures' font."""
     font = font_manager.FontProperties(family=FONT, size=size)
@@ -71,11 +76,12 @@ def glyphs() -> frozenset[int]:
 
 
 def _shortened(pieces: list[str], most: float, size: float = 9, *, most_pieces: int = 128) -> str:
-    if len(pieces) > most_pieces:  # does not fit anyway
-        pieces = pieces[: most_pieces // 2] + pieces[-most_pieces // 2 :]
-    name = "".join(pieces)
-    while width(name, size) > most:
-        half = len(pieces) // 2
-        del pieces[half]
-        name = f"{''.join(pieces[:half])}…{''.join(pieces[half:])}"
-    return name
+    """The pieces as one text of at most `most` inches: as many from both ends as fit, with … for what is between."""
+    if len(pieces) <= most_pieces and width(whole := "".join(pieces), size) <= most:
+        return whole
+
+    def shown(count: int) -> str:
+        return f"{''.join(pieces[: (count + 1) // 2])}…{''.join(pieces[len(pieces) - count // 2 :])}"
+
+    counts = range(1, min(len(pieces), most_pieces))
+    return shown(bisect_right(counts, most, key=lambda count: width(shown(count), size)))
