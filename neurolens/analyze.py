@@ -164,14 +164,15 @@ def _project(
     """Do what the weights say: value vectors on the vocabulary, detectors beside their nulls."""
     from neurolens.projection import Unembedding  # torch
 
-    real, texts = np.arange(int(store.attrs["model"]["config"]["vocab_size"])), None
+    vocab_size = int(store.attrs["model"]["config"]["vocab_size"])
+    real, texts = np.arange(vocab_size), None
     if store.has("vocabulary"):
         vocabulary = Vocabulary.read(store)
         real, texts = vocabulary.real, vocabulary.texts("surrogateescape")
     else:
         say(f"{store.path} knows no texts of tokens: every row of the embedding is ranked, variants are not recognised")
     projector = Unembedding(checkpoint, real, fold_norm=fold_norm, device=device)
-    occurrences = np.bincount(store.read("tokens").reshape(-1), minlength=int(real[-1]) + 1)
+    occurrences = np.bincount(store.read("tokens").reshape(-1), minlength=vocab_size)
     controls = Controls(occurrences, real, texts, separator=int(store.attrs["eos"]))
     dead = store.read("results/neurons/dead")
     columns: dict[str, list[np.ndarray]] = {}
