@@ -6,13 +6,13 @@ spaces seen; values hold it as it is.
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from neurolens.activity import dead_upper_bound
 from neurolens.tables import GRAMS
+from neurolens.terminal import cells, cut, padded, pieces, quoted, running, wrapped
 
 WORDS = ("token", *GRAMS[1:])  # what n-grams are called here, by n − 1
 WIDTH = 100  # cells of a line, unless asked
@@ -22,13 +22,13 @@ Paint = Callable[[str, str], str]  # (role: head, mark, yes or no; text) → tex
 
 @dataclass(frozen=True)
 class Trigger:
-    """An n-gram that the neuron is active on: token ids in reading order and their text; how often (`on` of `total`
+    """An n-gram that the neuron is active on: token ids in reading order and their bytes; how often (`on` of `total`
     occurrences, `rate_lower` the one-sided 95% Wilson bound of that rate); whether it is a `member` of the covering
     set and `covered`. Of the last token, None where the value vector was not projected: the `projection`, raw and
     centred over the vocabulary, its `rank` from the most suppressed (0) on, and the cosine."""
 
     tokens: tuple[int, ...]
-    text: str
+    content: bytes
     on: int
     total: int
     rate_lower: float
@@ -38,6 +38,11 @@ class Trigger:
     projection_centred: float | None = None
     rank: int | None = None
     cosine: float | None = None
+
+    @property
+    def text(self) -> str:
+        """What it says; bytes that are no character are �."""
+        return self.content.decode(errors="replace")
 
     @property
     def rate(self) -> float:
@@ -131,9 +136,14 @@ class Written:
     last token."""
 
     id: int
-    text: str
+    content: bytes
     projection: float
     trigger: bool
+
+    @property
+    def text(self) -> str:
+        """What it says; bytes that are no character are �."""
+        return self.content.decode(errors="replace")
 
 
 @dataclass(frozen=True)
@@ -207,20 +217,40 @@ class Card:
         return named + found
 
     def to_dict(self) -> dict[str, Any]:
-        """The card as plain values, with what they amount to: `frequency`, `classes`, `rate`, `checks`."""
-        known = asdict(self)
-        known["labels"] = {
-            name: {"activations": on, "tokens": total, "frequency": on / max(1, total)}
-            for name, (on, total) in self.labels.items()
+        """The card as plain values, with what they amount to: `frequency`, `classes`, `text`, `rate`, `checks`."""
+
+        def plain(of: Trigger | Written) -> dict[str, Any]:
+            rate = {"rate": of.rate} if isinstance(of, Trigger) else {}
+            return {"text": of.text, **rate, **{name: value for name, value in vars(of).items() if name != "content"}}
+
+        labels = {name: (on, total, on / max(1, total)) for name, (on, total) in self.labels.items()}
+        return {
+            **vars(self),
+            "labels": {
+                name: dict(zip(("activations", "tokens", "frequency"), values, strict=True))
+                for name, values in labels.items()
+            },
+            "frequency": self.frequency,
+            "frequency_upper_bound": dead_upper_bound(self.n_tokens) if self.dead else None,
+            "dead": self.dead,
+            "dead_but_bos": self.dead_but_bos,
+            "classes": self.classes,
+            "grams": [
+                {
+                    **vars(grams),
+                    "checks": [vars(check) for check in grams.checks(self.rules)],
+                    "triggers": [plain(trigger) for trigger in grams.triggers],
+                }
+                for grams in self.grams
+            ],
+            "contexts": [vars(context) for context in self.contexts],
+            "update": self.update
+            and {
+                **vars(self.update),
+                "promoted": [plain(token) for token in self.update.promoted],
+                "suppressed": [plain(token) for token in self.update.suppressed],
+            },
         }
-        known["frequency"], known["classes"] = self.frequency, self.classes
-        known["dead"], known["dead_but_bos"] = self.dead, self.dead_but_bos
-        known["frequency_upper_bound"] = dead_upper_bound(self.n_tokens) if self.dead else None
-        for grams, each in zip(known["grams"], self.grams, strict=True):
-            grams["checks"] = [asdict(check) for check in each.checks(self.rules)]
-            for trigger, one in zip(grams["triggers"], each.triggers, strict=True):
-                trigger["rate"] = one.rate
-        return known
 
     def lines(
         self,
@@ -289,7 +319,7 @@ class Card:
             if projected:
                 line += f" {number(one.projection):>10} {'–' if one.rank is None else format(one.rank, ','):>6}"
             tick = paint("yes", "✓") if one.covered else paint("no", "✗") if one.member else " "
-            lines.append(f"{line}    {tick} {quoted(one.text, width - cells(line) - 6)}")
+            lines.append(f"{line}    {tick} {quoted(one.content, width - cells(line) - 6)}")
         if more := len(grams.triggers) - len(shown):
             lines.append(f"  and {count(more, grams.word)} more")
         return lines
@@ -299,7 +329,7 @@ class Card:
         if not shown:
             return []
         lines = [paint("head", "contexts") + f"    {len(shown)} of {count(self.activations, 'activation')}, at random"]
-        label = min(12, max(cells(escaped(context.label)) for context in shown)) if len(self.labels) > 1 else 0
+        label = min(12, max(cells("".join(pieces(context.label))) for context in shown)) if len(self.labels) > 1 else 0
         across = width - 2 - (label + 2 if label else 0) - 2  # beside margin, label and the two marks
         left = min(across * 3 // 5, max(cells("".join(running(context.before))) for context in shown))
         room = across - left
@@ -327,80 +357,11 @@ class Card:
                 f"{number(update.projection)}, {number(update.projection_centred)} when centred"
             )
         for name, tokens in (("promotes", update.promoted), ("suppresses", update.suppressed)):
-            each = [f"{quoted(t.text, 24)}{'*' if t.trigger else ''} {number(t.projection)}" for t in tokens]
+            each = [f"{quoted(t.content, 24)}{'*' if t.trigger else ''} {number(t.projection)}" for t in tokens]
             lines += wrapped(f"  {name:<11}", each, width)
         if any(token.trigger for token in update.promoted + update.suppressed):
             lines.append(f"  {'':11}* a covered trigger's last token")
         return lines
-
-
-# -- text ----------------------------------------------------------------------------------------------------------
-
-
-def pieces(text: str, names: Mapping[str, str] | None = None) -> list[str]:
-    """Text of unknown origin, a printable piece a character: one with a name by that, a control character escaped."""
-    named = names or {}
-    return [named.get(c) or (c if c.isprintable() else ascii(c)[1:-1]) for c in text]
-
-
-def escaped(text: str) -> str:
-    """Text of unknown origin as one line without control characters."""
-    return "".join(pieces(text))
-
-
-def running(text: str) -> list[str]:
-    """Pieces of running text: a line's end is ⏎, a tab ⇥."""
-    return pieces(text.replace("\r\n", "\n"), {"\n": "⏎", "\t": "⇥"})
-
-
-def quoted(text: str, width: int | None = None) -> str:
-    """Text in quotes, escaped, its spaces seen; cut to `width` cells, at least a few, if given."""
-    inner = pieces(text, {"\\": "\\\\", '"': '\\"'})
-    return f'"{"".join(inner) if width is None else cut(inner, max(8, width - 2))}"'
-
-
-def cells(text: str) -> int:
-    """Columns that text takes in a terminal: wide characters two, combining ones none (UAX 11)."""
-    if text.isascii():
-        return len(text)
-    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
-
-
-def cut(text: Sequence[str], width: int, *, more: bool = False, last: bool = False) -> str:
-    """The start of a text in `width` cells (`last`: its end), with an ellipsis where something is left out.
-
-    `more`: something is, in any case. No piece of `text` is cut in two.
-    """
-    if width < 1:
-        return ""
-    kept, used = [], 0
-    for piece in (text[::-1] if last else text)[: 4 * width]:  # marks that take no cells fill no screen either
-        used += cells(piece)
-        if used > width:
-            break
-        kept.append(piece)
-    if more or len(kept) < len(text):
-        while kept and cells("".join(kept)) >= width:
-            kept.pop()
-        kept.append("…")
-    return "".join(kept[::-1] if last else kept)
-
-
-def padded(text: str, width: int) -> str:
-    """Text with spaces behind it, `width` cells in all."""
-    return text + " " * (width - cells(text))
-
-
-def wrapped(title: str, items: Iterable[str], width: int) -> list[str]:
-    """Items in lines of `width` cells, two spaces apart, behind a title."""
-    lines = [title]
-    for item in items:
-        gap = "" if lines[-1] in (title, " " * cells(title)) else "  "
-        if gap and cells(lines[-1]) + 2 + cells(item) > width:
-            lines.append(" " * cells(title))
-            gap = ""
-        lines[-1] += gap + item
-    return lines
 
 
 def count(number: int, what: str) -> str:

@@ -100,7 +100,7 @@ def _triggers(store: Store, layer: int, neuron: int, vocabulary: Vocabulary, *, 
         tokens = tuple(known.pop("tokens")[-known.pop("n") :])
         if known.get("rank", 0) < 0:  # not projected
             known = {name: known[name] for name in names[2:7]}
-        found.append(Trigger(tokens=tokens, text=vocabulary.text(tokens), **known))
+        found.append(Trigger(tokens=tokens, content=vocabulary.content(tokens), **known))
     return found
 
 
@@ -176,7 +176,7 @@ def _update(
     last = {trigger.tokens[-1] for trigger in covered}
     tokens = {
         end: tuple(
-            Written(token, vocabulary.token(token), value, token in last)
+            Written(token, vocabulary.content([token]), value, token in last)
             for token, value in zip(row[end], row[f"{end}_projection"], strict=True)
             if token >= 0
         )

@@ -112,8 +112,11 @@ class Vocabulary:
         >>> Vocabulary.from_bytes([b"a", "é".encode()[:1], "é".encode()[1:]]).text([-1, 0, 1, 2, 3, 1])
         'aé⟨3⟩�'
         """
-        found = (self[id_] or f"⟨{id_}⟩".encode() for id_ in map(int, ids) if id_ >= 0)
-        return b"".join(found).decode(errors="replace")
+        return self.content(ids).decode(errors="replace")
+
+    def content(self, ids: Iterable[int]) -> bytes:
+        """The bytes of what ids in reading order say together, of which `text` is the text."""
+        return b"".join(self[id_] or f"⟨{id_}⟩".encode() for id_ in map(int, ids) if id_ >= 0)
 
     def token(self, id_: int) -> str:
         """What one id says by itself."""
@@ -122,7 +125,7 @@ class Vocabulary:
     def texts(self, errors: str = "replace") -> list[str]:
         """What each id says by itself, V of them. With `errors="surrogateescape"` no two that differ in their bytes
         are the same, though some are no text that can be printed."""
-        return [(self[id_] or f"⟨{id_}⟩".encode()).decode(errors=errors) for id_ in range(len(self))]
+        return [self.content([id_]).decode(errors=errors) for id_ in range(len(self))]
 
     def around(self, ids: Sequence[int], at: int) -> tuple[str, str, str]:
         """The text of ids in three: what is before the one at place `at`, that one, what is after.
@@ -132,12 +135,10 @@ class Vocabulary:
         >>> Vocabulary.from_bytes([b"a", "é".encode()[:1], "é".encode()[1:]]).around([0, 1, 2, 0], 2)
         ('a', 'é', 'a')
         """
-        parts = [self[id_] or f"⟨{id_}⟩".encode() for id_ in ids]
-        characters = b"".join(parts).decode(errors="surrogateescape")  # a byte that is no character: one each
+        characters = self.content(ids).decode(errors="surrogateescape")  # a byte that is no character: one each
         ends = np.cumsum([len(c.encode(errors="surrogateescape")) for c in characters])
-        first = len(b"".join(parts[:at]))
-        begin = int(np.searchsorted(ends, first, side="right"))
-        end = int(np.searchsorted(ends, first + len(parts[at]), side="left")) + 1
+        begin = int(np.searchsorted(ends, len(self.content(ids[:at])), side="right"))
+        end = int(np.searchsorted(ends, len(self.content(ids[: at + 1])), side="left")) + 1
         before, token, after = characters[:begin], characters[begin:end], characters[end:]
         return _shown(before), _shown(token), _shown(after)
 

@@ -20,7 +20,7 @@ PACKAGE = Path(neurolens.__file__).parent
 LAYERS = [
     {""},
     {"bits", "kernels", "sources", "weights", "options", "testing", "demo", "demo.text", "certificate"}
-    | {"tables", "nulls", "shares"},
+    | {"tables", "nulls", "shares", "terminal"},
     {"compressed", "lanes"},
     {"records"},
     {"documents"},
@@ -29,8 +29,8 @@ LAYERS = [
     {"decoder", "parts"},
     {"counts", "plan", "vocabulary"},
     {"activity", "detectors", "updates", "examples", "plots.text"},
-    {"scan", "projection", "plots.sheet"},
-    {"plots.activity", "plots.ngrams"},
+    {"scan", "projection", "plots.sheet", "card"},
+    {"plots.activity", "plots.ngrams", "neuron"},
     {"plots.updates"},
     {"plots.examples"},
     {"analyze", "plots", "export"},
@@ -65,7 +65,7 @@ HOMES = {
 # What these must not load, not even through others
 FREE_OF = {
     "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "tables"}
-    | {"store", "export", "run", "plots", "vocabulary", "parts", "scan"}
+    | {"store", "export", "run", "plots", "vocabulary", "parts", "scan", "card", "neuron"}
     | {"updates", "nulls", "shares"},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
     | {"weights", "hub", "detectors", "tables", "plots", "vocabulary", "updates", "nulls", "shares", "projection"},
