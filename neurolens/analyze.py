@@ -197,7 +197,7 @@ def _project(
         for name, values in found.triggers.items():
             store.write(f"{folder}/triggers/{name}", values, ("trigger",))
         for name, values in found.updates.items():
-            store.write(f"{folder}/updates/{name}", values, ("row", "token")[: values.ndim])
+            store.write(f"{folder}/updates/{name}", values, ("row", "place")[: values.ndim])
         for name, values in found.neurons.items():
             columns.setdefault(name, []).append(values)
         observed.append(found.detectors)
