@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,8 @@ from PIL import Image
 from neurolens import NeurolensError, UsageError
 from neurolens.activity import dead_upper_bound
 from neurolens.examples import Example, Examples, Token, spread
-from neurolens.plots import FIGURES, draw, save, sheet
-from neurolens.plots.text import glyphs, run_names
+from neurolens.plots import FIGURES, draw, drawable, save, sheet
+from neurolens.plots.text import glyphs, run_names, token_text, width
 from neurolens.tables import SUPPORT, ByLayer, Neurons, Table
 
 RULES = {
@@ -136,7 +138,7 @@ TOKENS = [
 ]  # fmt: skip
 
 
-def examples(run: Neurons, *, count: int = 8) -> Examples:
+def examples(run: Neurons, *, count: int = 4) -> Examples:
     """Examples of a table's detectors, with made up tokens."""
     rng, found = np.random.default_rng(len(run.layers)), []
     supported = run["unigram_detector_supported"]
@@ -250,20 +252,26 @@ def test_frequency_is_the_mean_of_those_not_dead_and_has_no_point_where_all_are(
     assert points(line)[0] == [0, 1, 2, 3]
 
 
-def test_covering_bins_the_first_half_by_edges_that_belong_below():
+@pytest.mark.parametrize(
+    ("figure", "column", "bins"),
+    [
+        ("covering", "unigrams_95", [(1, 5), (6, 50), (51, 500), (501, 5000), (5001, 10**9)]),
+        ("covering-trigrams", "trigrams_95", [(1, 50), (51, 500), (501, 5000), (5001, 50000), (50001, 10**9)]),
+    ],
+)
+def test_covering_bins_the_first_half_by_edges_that_belong_below(figure: str, column: str, bins: list):
     runs = CASES["three depths"]()
-    axes = drawn("covering", "three depths").axes
+    axes = drawn(figure, "three depths").axes
     for run, ax in zip(runs, axes, strict=True):
         half = [layer for layer in range(run.model_layers) if 2 * layer < run.model_layers]
         assert len(half) == (run.model_layers + 1) // 2
         bars = heights(ax)
         assert sorted(bars) == half
         for layer in half:
-            number = [n for n in run["unigrams_95"][layer].tolist() if n > 0]
-            bins = [(1, 5), (6, 50), (51, 500), (501, 5000), (5001, 10**9)]
-            shares = [100 * sum(low <= n <= high for n in number) / len(number) for low, high in bins]
+            number = [n for n in run[column][layer].tolist() if n > 0]
+            shares = [100 * sum(low <= n <= high for n in number) / max(1, len(number)) for low, high in bins]
             np.testing.assert_allclose(bars[layer], shares)
-            assert sum(shares) == pytest.approx(100)
+            assert sum(shares) == pytest.approx(100 if number else 0)
 
 
 def test_covering_says_how_many_neurons_are_shown_and_left_out():
@@ -285,14 +293,132 @@ def test_covering_takes_other_edges():
     assert "11–100" in words(figure) and "over 100" in words(figure)
 
 
-def test_detectors_counts_all_and_supported():
+@pytest.mark.parametrize(
+    ("figure", "gram", "word"), [("detectors", "unigram", "token"), ("detectors-trigrams", "trigram", "trigram")]
+)
+def test_detectors_counts_all_and_supported(figure: str, gram: str, word: str):
     run = table()
-    figure = drawn("detectors", "one run")
-    solid, dashed = figure.axes[0].get_lines()
-    assert points(solid)[1] == [sum(row) for row in run["unigram_detector"].tolist()]
-    assert points(dashed)[1] == [sum(row) for row in run["unigram_detector_supported"].tolist()]
-    found, supported = run["unigram_detector"].sum(), run["unigram_detector_supported"].sum()
-    assert f"{found} token detectors, {supported} well supported" in words(figure)
+    drawing = draw(figure, [run])
+    solid, dashed = drawing.axes[0].get_lines()
+    assert points(solid)[1] == [sum(row) for row in run[f"{gram}_detector"].tolist()]
+    assert points(dashed)[1] == [sum(row) for row in run[f"{gram}_detector_supported"].tolist()]
+    found, supported = run[f"{gram}_detector"].sum(), run[f"{gram}_detector_supported"].sum()
+    assert f"{found} {word} detectors, {supported} well supported" in words(drawing)
+
+
+@pytest.mark.parametrize(("figure", "at"), [("covered", 0), ("covered-trigrams", 2)])
+def test_covered_counts_in_the_layer_and_up_to_it_for_both_levels_of_support(figure: str, at: int):
+    runs = [by_layer(run) for run in CASES["three depths"]()]
+    drawing = drawn(figure, "three depths")
+    said, word = words(drawing), ("token", "", "trigram")[at]
+    assert len(drawing.axes) == 2
+    for support, ax in enumerate(drawing.axes):
+        lines = ax.get_lines()
+        for run, solid, dashed in zip(runs, lines[:3], lines[3:], strict=True):
+            assert points(solid)[1] == run["covered"][support, at].tolist()
+            assert points(dashed)[1] == run["cumulative"][support, at].tolist()
+            assert solid.get_linestyle() == "-" and dashed.get_linestyle() == "--"
+            assert points(solid)[0] == points(dashed)[0] == [x / (run.model_layers - 1) for x in run.layers]
+    for run in runs:
+        every, supported = run.overall["covered"][:, at]
+        assert f"{every} distinct {word}s have a detector, {supported} a well supported one" in said
+    assert runs[0]["covered"][0, at].tolist() != runs[0]["covered"][1, at].tolist()
+
+
+@pytest.mark.parametrize(("figure", "at"), [("new-tokens", 0), ("new-trigrams", 2)])
+def test_new_divides_what_a_layer_covers(figure: str, at: int):
+    runs = [by_layer(run) for run in CASES["three depths"]()]
+    axes = iter(drawn(figure, "three depths").axes)
+    repeated = 0
+    for run in runs:
+        for support in (0, 1):
+            bars = heights(next(axes))
+            for layer in run.layers.tolist():
+                new, against, every = (run[name][support, at, layer] for name in COVERED[1:3] + COVERED[:1])
+                bottom, middle, top = bars[layer]
+                assert (bottom, bottom + middle, bottom + middle + top) == (new, against, every)
+                repeated += middle > 0 < top
+    assert repeated and next(axes, None) is None
+
+
+def test_suppression_shows_shares_beside_nulls_with_intervals_by_layer_and_over_all():
+    runs = [by_layer(run) for run in CASES["three depths"]()]
+    drawing = drawn("suppression", "three depths")
+    axes = iter(drawing.axes)
+    for run in runs:
+        for support in (0, 1):
+            ax, below = next(axes), next(axes)
+            lines, bars = ax.get_lines(), ax.collections
+            assert len(lines) == len(bars) == 6 and len({line.get_color() for line in lines}) == 3
+            assert len({str(line.get_marker()) for line in lines}) == 3
+            for i, line in enumerate(lines):
+                source, place = (run.overall, np.s_[support, :1]) if i % 2 else (run, np.s_[support, 0])
+                share, low, high = (100 * source[name][place] for name in SHARES[3 * (i // 2) :][:3])
+                np.testing.assert_array_equal(points(line)[1], share)
+                segments = np.array([path.vertices for path in bars[i].get_paths()])
+                np.testing.assert_array_equal(segments[:, :, 1], np.stack([low, high], axis=1))
+                there = np.isfinite(low)
+                np.testing.assert_array_equal(segments[there, :, 0].T, [np.array(points(line)[0])[there]] * 2)
+                if i % 2:
+                    assert min(points(line)[0]) > run.model_layers - 1
+                else:
+                    assert [round(x) for x in points(line)[0]] == run.layers.tolist()
+            assert [patch.get_height() for patch in below.patches] == run["detectors"][support, 0].tolist()  # type: ignore
+            assert ax.get_xlim() == below.get_xlim()
+    assert next(axes, None) is None
+    assert any(np.isnan(run["suppressing"]).any() for run in runs)
+    of = {name: float(runs[0].overall[name][1, 0]) for name in runs[0].overall}
+    told = f"{of['detectors']:.0f} detectors, {of['suppressing']:.0%} ({100 * of['suppressing_low']:.0f}–"
+    assert f"well supported: {told}" in words(drawing) and f"other tokens {of['null_tokens']:.0%}" in words(drawing)
+
+
+def shown_tokens(ax: Axes) -> dict[str, list[tuple[str, bool]]]:
+    """Of a table of examples: neuron → its tokens in reading order, each column after the other; whether dark."""
+    rows = sorted(text.get_position()[1] for text in ax.texts if text.get_text().startswith("active "))
+    neurons = [text for text in ax.texts if re.fullmatch(r"\d+\.\d+", text.get_text())]
+    found: dict[str, list] = {text.get_text(): [] for text in neurons}
+    starts = sorted(text.get_position()[1] for text in neurons)
+    assert len(rows) == len(starts)
+    name = {text.get_position()[1]: text.get_text() for text in neurons}
+    columns = sorted(text.get_position()[0] for text in ax.texts if text.get_fontweight() == "bold")
+    for text in ax.texts:
+        if box := text.get_bbox_patch():
+            x, y = text.get_position()
+            row = max(start for start in starts if start <= y + 1e-6)
+            column = max(left for left in columns if left <= x)
+            dark = sum(to_rgb(box.get_facecolor())) < 1.5
+            assert dark == (text.get_color() == "white")
+            found[name[row]].append((column, y, x, text.get_text(), dark))
+    return {neuron: [(text, dark) for *_, text, dark in sorted(tokens)] for neuron, tokens in found.items()}
+
+
+@pytest.mark.parametrize("case", ["three depths", "hostile names", "one detector"])
+def test_examples_show_triggers_promoted_and_suppressed_tokens_and_mark_the_triggers(case: str):
+    runs = [examples(run) for run in CASES[case]()]
+    drawing = drawn("examples", case)
+    assert len(drawing.axes) == len(runs) and any(run.examples for run in runs)
+    for run, ax in zip(runs, drawing.axes, strict=True):
+        shown = shown_tokens(ax)
+        assert list(shown) == [f"{example.layer}.{example.neuron}" for example in run.examples]
+        for example, tokens in zip(run.examples, shown.values(), strict=True):
+            every = [*example.triggers, *example.promoted, *example.suppressed]
+            assert tokens == [(token_text(run.token(token.id), size=8.5), token.trigger) for token in every]
+            assert f"active {example.activations:,}×" in [text.get_text() for text in ax.texts]
+        suppress = sum(any(token.trigger for token in example.suppressed) for example in run.examples)
+        promote = sum(any(token.trigger for token in example.promoted) for example in run.examples)
+        assert (
+            f"{len(run.examples)} of {run.detectors} well supported token detectors; {suppress} of these suppress a"
+            f" trigger among the tokens shown, {promote} promote one"
+        ) in words(drawing)
+
+
+def test_of_many_triggers_the_first_are_shown_and_the_rest_counted():
+    run = examples(table())
+    triggers = tuple(Token(id_, True) for id_ in range(15, 26))
+    figure = draw("examples", [replace(run, examples=(replace(run.examples[0], triggers=triggers),))])
+    shown = [text for text, dark in shown_tokens(figure.axes[0]).popitem()[1] if dark]
+    assert shown[:8] == [f"␣token{id_}" for id_ in range(15, 23)] and "␣token23" not in shown
+    assert "and 3 more" in words(figure)
 
 
 def test_saturation_counts_neurons_seen_by_each_number_of_tokens():
@@ -350,16 +476,33 @@ def test_rules_that_differ_are_told_by_run():
         ("covering", "silent", "none of 3,072 neurons is active on text"),
         ("covering", "no layer of the first half", "no layer of the first half of the network was recorded"),
         ("detectors", "silent", "no token detectors among 6,144 neurons"),
+        ("detectors-trigrams", "silent", "no trigram detectors among 6,144 neurons"),
+        ("covering-bigrams", "silent", "none of 3,072 neurons is active on text"),
+        ("covered", "silent", "no token has a well supported detector"),
+        ("covered-trigrams", "one detector", "no trigram has a well supported detector"),
+        ("new-tokens", "silent", "no token has a well supported detector"),
+        ("new-tokens", "one detector", None),
         ("saturation", "silent", "none of 6,144 neurons is ever active"),
         ("saturation", "no layer, no neuron, no token", "none of 240 neurons is ever active"),
         ("saturation", "one run", None),
     ],
 )
 def test_a_figure_with_nothing_to_show_says_so_in_its_axes(figure: str, case: str, sentence: str | None):
-    ax = drawn(figure, case).axes[-1]
+    axes = drawn(figure, case).axes
+    ax = axes[-1]
     said = " ".join(" ".join(text.get_text().split()) for text in ax.texts)
     assert sentence in said if sentence else "none of" not in said and "no " not in said
-    assert ax.axison and ax.get_xlabel() and ax.get_ylabel()
+    assert ax.axison and ax.get_xlabel() and any(ax.get_ylabel() for ax in axes)
+
+
+def test_suppression_and_examples_without_detectors_say_so():
+    figure = drawn("suppression", "silent")
+    said = ["no token has a detector", "no token has a well supported detector"]
+    assert [" ".join(ax.texts[0].get_text().split()) for ax in figure.axes[::2]] == said
+    assert "all by the rules: 0 detectors; well supported: 0 detectors." in words(figure)
+    assert "no well supported token detector in 4 layers" in words(drawn("examples", "silent"))
+    assert "0 of 0 well supported" in words(drawn("examples", "silent"))
+    assert "no token has" not in words(drawn("suppression", "one detector"))
 
 
 def test_no_dead_neurons_is_said():
@@ -429,6 +572,20 @@ def test_any_name_is_printable_short_and_unique(given_names: list[str]):
     for name in names:
         assert name.strip() and name.isprintable() and len(name) < 100
         assert all(ord(c) in glyphs() for c in name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.characters(), max_size=200))
+def test_any_token_is_printable_short_and_not_empty(text: str):
+    shown = token_text(text)
+    assert shown and shown.isprintable() and " " not in shown and width(shown) <= 1
+    assert all(ord(c) in glyphs() for c in shown)
+
+
+def test_tokens_show_their_spaces_and_what_is_no_text():
+    assert [token_text(text) for text in (" the", "\n", "", "␣", "a b ", "\u202e$x$", "\\x")] == [
+        "␣the", "\\n", '""', "\\u2423", "a␣b␣", "\\u202e$x$", "\\x",
+    ]  # fmt: skip
 
 
 # Files
@@ -511,6 +668,33 @@ def test_what_cannot_be_drawn_or_saved_is_refused_with_what_can(tmp_path: Path):
     old = as_table("old", {"dead": np.ones((1, 1), bool)}, [0], 1, 1, {})
     with pytest.raises(NeurolensError, match="old has no column dead_but_bos"):
         draw("dead", [old])
+
+
+@dataclass
+class Analysis:
+    """What a run says of its analysis."""
+
+    name: str
+    parts: dict[str, dict]
+
+
+def test_figures_of_what_was_not_analysed_are_left_out_with_a_reason_or_refused_by_name():
+    whole = Analysis("whole", {"dead": {}, "ngrams": {"lengths": 3}, "updates": {}})
+    short = Analysis("sh\nort", {"dead": {}, "ngrams": {"lengths": 1}})
+    bare = Analysis("bare", {"dead": {}})
+    assert drawable([whole]) == (list(FIGURES), {})
+    names, reasons = drawable([whole, short])
+    assert set(reasons) == {*VARIANTS, "examples", "suppression"} and not set(names) & set(reasons)
+    assert reasons["examples"] == r"sh\nort is not analysed for updates"
+    assert reasons["new-trigrams"] == r"sh\nort is analysed for n-grams of up to 1, not 3, tokens"
+    assert drawable([bare])[0] == ["dead", "frequency", "saturation"]
+    assert drawable([short], ["covered", "dead"]) == (["covered", "dead"], {})
+    with pytest.raises(NeurolensError, match="cannot draw suppression: bare is not analysed for updates"):
+        drawable([bare], ["dead", "suppression"])
+    with pytest.raises(UsageError, match="no figure nope"):
+        drawable([whole], ["nope"])
+    with pytest.raises(NeurolensError, match="run has no n-grams of 3 for new-trigrams"):
+        draw("new-trigrams", [by_layer(table(), n=(1,))])
 
 
 def test_pyplot_is_not_imported_and_no_backend_chosen(tmp_path: Path):
