@@ -6,109 +6,17 @@ spaces seen; values hold it as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from neurolens.activity import dead_upper_bound
-from neurolens.tables import GRAMS
 from neurolens.terminal import cells, cut, padded, pieces, quoted, running, wrapped
+from neurolens.verdict import Trigger, Verdict, count, percent
 
-WORDS = ("token", *GRAMS[1:])  # what n-grams are called here, by n − 1
 WIDTH = 100  # cells of a line, unless asked
 ROWS = 8  # triggers shown of each length, unless asked
 Paint = Callable[[str, str], str]  # (role: head, mark, yes or no; text) → text, coloured
-
-
-@dataclass(frozen=True)
-class Trigger:
-    """An n-gram that the neuron is active on: token ids in reading order and their bytes; how often (`on` of `total`
-    occurrences, `rate_lower` the one-sided 95% Wilson bound of that rate); whether it is a `member` of the covering
-    set and `covered`. Of the last token, None where the value vector was not projected: the `projection`, raw and
-    centred over the vocabulary, its `rank` from the most suppressed (0) on, and the cosine."""
-
-    tokens: tuple[int, ...]
-    content: bytes
-    on: int
-    total: int
-    rate_lower: float
-    member: bool
-    covered: bool
-    projection: float | None = None
-    projection_centred: float | None = None
-    rank: int | None = None
-    cosine: float | None = None
-
-    @property
-    def text(self) -> str:
-        """What it says; bytes that are no character are �."""
-        return self.content.decode(errors="replace")
-
-    @property
-    def rate(self) -> float:
-        """P(active | n-gram), in [0, 1]."""
-        return self.on / max(1, self.total)
-
-
-@dataclass(frozen=True)
-class Check:
-    """A rule, whether it holds, and the numbers that say so, as a sentence."""
-
-    rule: str
-    holds: bool
-    why: str
-
-
-@dataclass(frozen=True)
-class Grams:
-    """N-grams of one length: the covering number and its `limit`, the neuron's activations that have such an n-gram
-    (None: the bits are gone), whether it is a detector, by the paper's rules and with support, and the triggers:
-    the covering set, if it is within the limit, and the most frequent n-grams in any case, falling by `on`."""
-
-    n: int
-    covering: int
-    limit: int
-    activations: int | None
-    detector: bool
-    supported: bool
-    triggers: tuple[Trigger, ...]
-
-    @property
-    def word(self) -> str:
-        """`token`, `bigram`, …"""
-        return WORDS[self.n - 1]
-
-    def checks(self, rules: Mapping[str, int]) -> list[Check]:
-        """The rules in order (paper, §4 and App. A; the last one ours), up to the first that fails."""
-        if not self.covering:
-            return [Check("covering", False, f"it is active on no {self.word}")]
-        account = f"{count(self.covering, self.word)} {'account' if self.covering > 1 else 'accounts'}"
-        of = "" if self.activations is None else f" {self.activations:,}"
-        why = f"{account} for {rules['coverage']}% of its{of} activations (at most {self.limit})"
-        found = [Check("covering", self.covering <= self.limit, why)]
-        members = sum(trigger.member for trigger in self.triggers)
-        covered = [trigger for trigger in self.triggers if trigger.covered]
-        often = [trigger for trigger in covered if trigger.total >= rules["support_occurrences"]]
-        if found[-1].holds:
-            often_enough = f" and seen ≥ {rules['min_occurrences']} times" if rules["min_occurrences"] > 1 else ""
-            which = (
-                f"{len(covered)} of {members} covered (active on ≥ {rules['min_rate']}% of occurrences{often_enough})"
-            )
-            found.append(
-                Check("covered", self.detector, which + (f"; {self._share(covered, rules)}" if covered else ""))
-            )
-        if found[-1].holds:
-            which = f"those seen ≥ {rules['support_occurrences']} times: {self._share(often, rules)}"
-            of = "" if self.activations is None else f"{self.activations:,} "
-            enough = f"{of}activations (at least {rules['support_activations']})"
-            found.append(Check("support", self.supported, f"{which}; {enough}"))
-        return found
-
-    def _share(self, triggers: Sequence[Trigger], rules: Mapping[str, int]) -> str:
-        on, least = sum(trigger.on for trigger in triggers), f"at least {rules['coverage']}%"
-        if not self.activations:
-            return f"they account for {on:,} activations ({least} of all)"
-        return f"they account for {percent(on / self.activations)} ({least})"
 
 
 @dataclass(frozen=True)
@@ -175,7 +83,7 @@ class Card:
     """All that a run says about a neuron; prints itself.
 
     labels    activations and tokens by label, in the corpus' order; empty if they were not counted
-    grams     by length; empty if n-grams are not analysed
+    ngrams    by length; empty if they are not analysed
     contexts  a uniform sample of its activations, in the order they were drawn
     update    None if the value vector is not at hand; `missing` says why
     """
@@ -189,7 +97,7 @@ class Card:
     activations_on_text: int
     labels: Mapping[str, tuple[int, int]]
     rules: Mapping[str, int]
-    grams: tuple[Grams, ...]
+    ngrams: tuple[Verdict, ...]
     contexts: tuple[Context, ...]
     update: Update | None
     missing: str = ""
@@ -213,7 +121,7 @@ class Card:
     def classes(self) -> list[str]:
         """What it is, in words; empty for a neuron that is none of it."""
         named = ["dead"] if self.dead else ["dead but for </s>"] if self.dead_but_bos else []
-        found = [f"{g.word} detector{', well supported' if g.supported else ''}" for g in self.grams if g.detector]
+        found = [f"{g.word} detector{', well supported' if g.supported else ''}" for g in self.ngrams if g.detector]
         return named + found
 
     def to_dict(self) -> dict[str, Any]:
@@ -235,13 +143,13 @@ class Card:
             "dead": self.dead,
             "dead_but_bos": self.dead_but_bos,
             "classes": self.classes,
-            "grams": [
+            "ngrams": [
                 {
-                    **vars(grams),
-                    "checks": [vars(check) for check in grams.checks(self.rules)],
-                    "triggers": [plain(trigger) for trigger in grams.triggers],
+                    **vars(verdict),
+                    "checks": [vars(check) for check in verdict.checks(self.rules)],
+                    "triggers": [plain(trigger) for trigger in verdict.triggers],
                 }
-                for grams in self.grams
+                for verdict in self.ngrams
             ],
             "contexts": [vars(context) for context in self.contexts],
             "update": self.update
@@ -264,7 +172,7 @@ class Card:
         `contexts` contexts at most. `paint` colours; what it adds takes no cells."""
         sections = [
             self._headline(width, paint),
-            *(self._gram_lines(grams, width, rows, paint) for grams in self.grams if self.activations_on_text),
+            *(self._verdict_lines(each, width, rows, paint) for each in self.ngrams if self.activations_on_text),
             self._context_lines(width, contexts, paint),
             self._update_lines(width, paint),
         ]
@@ -277,9 +185,9 @@ class Card:
         return "\n".join(self.lines())
 
     def _headline(self, width: int, paint: Paint) -> list[str]:
-        title = paint("head", f"neuron {self.layer}.{self.neuron}")
-        of = cut(pieces(f" of {self.run}: {self.model} on {count(self.n_tokens, 'token')}"), width - 20)
-        lines = [title + of]
+        title = f"neuron {self.layer}.{self.neuron}"
+        of = pieces(f" of {self.run}: {self.model} on {count(self.n_tokens, 'token')}")
+        lines = [paint("head", title) + cut(of, width - len(title))]
         if self.dead:
             bound = dead_upper_bound(self.n_tokens)
             lines.append(
@@ -298,30 +206,30 @@ class Card:
                     for name, (on, total) in self.labels.items()
                 ]
                 lines += wrapped("  by label  ", each, width)
-        what = "; ".join(self.classes) or ("no detector" if self.grams else "not dead")
+        what = "; ".join(self.classes) or ("no detector" if self.ngrams else "not dead")
         lines.append(f"class       {paint('yes' if self.classes else 'no', what)}")
-        if not self.grams:
+        if not self.ngrams:
             lines.append("n-grams     not analysed; 'neurolens analyze' does that")
         return lines
 
-    def _gram_lines(self, grams: Grams, width: int, rows: int, paint: Paint) -> list[str]:
-        lines = [paint("head", f"{grams.word}s")]
-        for check in grams.checks(self.rules):
+    def _verdict_lines(self, verdict: Verdict, width: int, rows: int, paint: Paint) -> list[str]:
+        lines = [paint("head", f"{verdict.word}s")]
+        for check in verdict.checks(self.rules):
             lines.append(f"  {paint('yes', '✓') if check.holds else paint('no', '✗')} {check.why}")
-        if not grams.triggers:
+        if not verdict.triggers:
             return lines
-        projected = any(trigger.rank is not None for trigger in grams.triggers)
+        projected = any(trigger.rank is not None for trigger in verdict.triggers)
         head = f"  {'active':>9} {'of':>9} {'rate':>7} {'at least':>9}"
-        lines.append(head + (f" {'projected':>10} {'rank':>6}" if projected else "") + "    covered")
-        shown = grams.triggers[:rows]
+        lines.append(head + (f" {'projected':>10} {'rank':>6}" if projected else "") + "    ✓ covered")
+        shown = verdict.triggers[:rows]
         for one in shown:
             line = f"  {one.on:>9,} {one.total:>9,} {percent(one.rate):>7} {percent(one.rate_lower):>9}"
             if projected:
                 line += f" {number(one.projection):>10} {'–' if one.rank is None else format(one.rank, ','):>6}"
             tick = paint("yes", "✓") if one.covered else paint("no", "✗") if one.member else " "
             lines.append(f"{line}    {tick} {quoted(one.content, width - cells(line) - 6)}")
-        if more := len(grams.triggers) - len(shown):
-            lines.append(f"  and {count(more, grams.word)} more")
+        if more := len(verdict.triggers) - len(shown):
+            lines.append(f"  and {count(more, verdict.word)} more")
         return lines
 
     def _context_lines(self, width: int, most: int, paint: Paint) -> list[str]:
@@ -349,13 +257,16 @@ class Card:
         update = self.update
         folded = ", the final LayerNorm's gain folded in" if update.fold_norm else ""
         on = f"{update.vocabulary:,} tokens" if update.vocabulary else "the vocabulary"
-        lines = [f"{head}      its value vector, projected on {on}{folded}"]
-        if update.suppresses is not None:
-            does = "suppresses" if update.suppresses else "does not suppress"
-            lines.append(
-                f"  {paint('yes' if update.suppresses else 'no', does)} its triggers: mean projection "
-                f"{number(update.projection)}, {number(update.projection_centred)} when centred"
-            )
+        lines = [f"{head}      its value vector, projected on {on}{folded}; rank 0 is the most suppressed"]
+        for verdict in (each for each in self.ngrams if each.detector):
+            covered = [trigger.projection or 0 for trigger in verdict.triggers if trigger.covered]
+            below = f"{sum(projection < 0 for projection in covered)} of {len(covered)}"
+            if verdict.n > 1:
+                lines.append(f"  suppresses the last token of {below} covered {verdict.word}s")
+                continue
+            does = paint(*(("yes", "suppresses") if update.suppresses else ("no", "does not suppress")))
+            mean = f"{number(update.projection)}, {number(update.projection_centred)} centred"
+            lines.append(f"  {does} its triggers: mean projection {mean}; below 0 for {below}")
         for name, tokens in (("promotes", update.promoted), ("suppresses", update.suppressed)):
             each = [f"{quoted(t.content, 24)}{'*' if t.trigger else ''} {number(t.projection)}" for t in tokens]
             lines += wrapped(f"  {name:<11}", each, width)
@@ -364,19 +275,8 @@ class Card:
         return lines
 
 
-def count(number: int, what: str) -> str:
-    """`1 token`, `2,000 tokens`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def percent(share: float) -> str:
-    """A share in [0, 1]; never 0% or 100% unless it is."""
-    value = 100 * share
-    if value < 0.995:
-        return f"{value:.2g}%" if value else "0%"
-    return f"{min(value, 99.9):.1f}%" if value < 100 else "100%"
-
-
 def number(value: float | None) -> str:
-    """A projection with its sign and three digits; – for none."""
-    return "–" if value is None else f"{value:+.3g}"
+    """A projection with its sign; – for none."""
+    if value is None:
+        return "–"
+    return f"{value:+.3f}" if not value or abs(value) >= 0.001 else f"{value:+.1e}"

@@ -10,10 +10,11 @@ import numpy as np
 
 from neurolens import NeurolensError
 from neurolens.bits import unpack
-from neurolens.card import Card, Context, Grams, Trigger, Update, Written
+from neurolens.card import Card, Context, Update, Written
 from neurolens.store import Store
 from neurolens.tables import GRAMS
 from neurolens.updates import PROMOTED, Projector
+from neurolens.verdict import Trigger, Verdict
 from neurolens.vocabulary import Vocabulary
 
 ENDS = ("promoted", "suppressed", "promoted_projection", "suppressed_projection")
@@ -45,8 +46,8 @@ def read_neuron(
     on_text = column("activations_on_text")
     triggers = _triggers(store, layer, neuron, vocabulary, projected="updates" in parts) if ngrams else []
     counted = _activations_with_ngrams(store, layer, neuron, ngrams["lengths"]) if ngrams and on_text else []
-    grams = [
-        Grams(
+    verdicts = [
+        Verdict(
             n=n,
             covering=column(f"{gram}s_95"),
             limit=rules["max_covering" if n == 1 else "max_covering_ngrams"],
@@ -62,7 +63,7 @@ def read_neuron(
         written = _stored(store, layer, neuron)
     if written is None and projector is not None:
         try:
-            (written, grams), source = _computed(projector(), layer, neuron, grams), "checkpoint"
+            (written, verdicts), source = _computed(projector(), layer, neuron, verdicts), "checkpoint"
         except NeurolensError as error:
             missing = f"{missing}, nor can it be now: {error}"
     fold_norm = bool(parts.get("updates", {}).get("fold_norm"))
@@ -76,9 +77,9 @@ def read_neuron(
         activations_on_text=on_text,
         labels=_labels(store, layer, neuron),
         rules=rules,
-        grams=tuple(grams),
+        ngrams=tuple(verdicts),
         contexts=tuple(_contexts(store, row, neuron, vocabulary)),
-        update=_update(written, grams, vocabulary, source=source, fold_norm=fold_norm) if written else None,
+        update=_update(written, verdicts, vocabulary, source=source, fold_norm=fold_norm) if written else None,
         missing="" if written else missing,
     )
 
@@ -120,7 +121,7 @@ def _activations_with_ngrams(store: Store, layer: int, neuron: int, most: int) -
 
 
 def _contexts(store: Store, row: int, neuron: int, vocabulary: Vocabulary) -> list[Context]:
-    index = store.read("results/contexts", (row, neuron))
+    index, labels = store.read("results/contexts", (row, neuron)), store.read("label")
     positions = store.shape[1]
     found = []
     for each in index[index >= 0].tolist():
@@ -128,7 +129,7 @@ def _contexts(store: Store, row: int, neuron: int, vocabulary: Vocabulary) -> li
         tokens = store.read("tokens", sequence)
         first, last = max(0, position - WINDOW[0]), min(positions, position + 1 + WINDOW[1])
         before, token, after = vocabulary.around(tokens[first:last].tolist(), position - first)
-        label = store.attrs["label_names"][int(store.read("label", sequence))]
+        label = store.attrs["label_names"][int(labels[sequence])]
         ends = (first == 0, last == positions)
         found.append(Context(each, sequence, position, label, before, token, after, *ends))
     return found
@@ -144,9 +145,11 @@ def _stored(store: Store, layer: int, neuron: int) -> dict[str, Any] | None:
     return {name: store.read(f"{folder}/{name}", at).tolist() for name in (*ENDS, "projection_mean")}
 
 
-def _computed(projector: Projector, layer: int, neuron: int, grams: list[Grams]) -> tuple[dict[str, Any], list[Grams]]:
-    """What would be the neuron's row of the updates, and the n-grams with projections of their last tokens."""
-    last = np.unique([trigger.tokens[-1] for each in grams for trigger in each.triggers]).astype(np.int64)
+def _computed(
+    projector: Projector, layer: int, neuron: int, verdicts: list[Verdict]
+) -> tuple[dict[str, Any], list[Verdict]]:
+    """What would be the neuron's row of the updates, and the verdicts with projections at their triggers."""
+    last = np.unique([trigger.tokens[-1] for each in verdicts for trigger in each.triggers]).astype(np.int64)
     none = np.zeros(0, np.int64)
     found = projector.project(
         layer, np.array([neuron]), k=PROMOTED, pairs=(np.zeros_like(last), last), controls=(none, none)
@@ -162,17 +165,17 @@ def _computed(projector: Projector, layer: int, neuron: int, grams: list[Grams])
         for i, token in enumerate(last.tolist())
     }
     projected = [
-        replace(each, triggers=tuple(replace(one, **at[one.tokens[-1]]) for one in each.triggers)) for each in grams
+        replace(each, triggers=tuple(replace(one, **at[one.tokens[-1]]) for one in each.triggers)) for each in verdicts
     ]
     return {name: getattr(found, name)[0].tolist() for name in ENDS} | {"projection_mean": mean}, projected
 
 
 def _update(
-    row: Mapping[str, Any], grams: list[Grams], vocabulary: Vocabulary, *, source: str, fold_norm: bool
+    row: Mapping[str, Any], verdicts: list[Verdict], vocabulary: Vocabulary, *, source: str, fold_norm: bool
 ) -> Update:
     """From a row of the updates; whether a token detector suppresses its triggers is the sign of their mean
     projection, weighted by activations (paper, §4.4)."""
-    covered = [trigger for each in grams if each.detector for trigger in each.triggers if trigger.covered]
+    covered = [trigger for each in verdicts if each.detector for trigger in each.triggers if trigger.covered]
     last = {trigger.tokens[-1] for trigger in covered}
     tokens = {
         end: tuple(

@@ -247,7 +247,8 @@ def parsed(name: str, *arguments: str) -> dict[str, Any]:
     command, words = cli.commands[name], list(arguments)
     for parameter in command.params:
         if isinstance(parameter, click.Argument):
-            words.append(str(parameter.type.choices[0]) if isinstance(parameter.type, click.Choice) else "x")
+            value = {"layer.neuron": "1.2"}.get(parameter.type.name, "x")
+            words.append(str(parameter.type.choices[0]) if isinstance(parameter.type, click.Choice) else value)
         elif parameter.required and parameter.opts[-1] not in arguments:
             words += [parameter.opts[-1], "out"]
     return command.make_context(name, words, parent=click.Context(cli)).params

@@ -21,7 +21,7 @@ LAYERS = [
     {""},
     {"bits", "kernels", "sources", "weights", "options", "testing", "demo", "demo.text", "certificate"}
     | {"tables", "nulls", "shares", "terminal"},
-    {"compressed", "lanes"},
+    {"compressed", "lanes", "verdict"},
     {"records"},
     {"documents"},
     {"corpus", "hub", "demo.train"},
@@ -65,7 +65,7 @@ HOMES = {
 # What these must not load, not even through others
 FREE_OF = {
     "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "tables"}
-    | {"store", "export", "run", "plots", "vocabulary", "parts", "scan", "card", "neuron"}
+    | {"store", "export", "run", "plots", "vocabulary", "parts", "scan", "card", "neuron", "verdict"}
     | {"updates", "nulls", "shares"},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
     | {"weights", "hub", "detectors", "tables", "plots", "vocabulary", "updates", "nulls", "shares", "projection"},
