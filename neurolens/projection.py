@@ -85,12 +85,13 @@ class Unembedding:
             if ((numbers < 0) | (numbers >= self._shape.neurons)).any():
                 raise UsageError(f"neurons {numbers.min()} to {numbers.max()}; expected 0 to {self._shape.neurons - 1}")
             weight = weight.index_select(1, torch.from_numpy(numbers))
-        vectors = weight.T.float().contiguous()
-        if not vectors.isfinite().all():
+        # small steps are numpy's: torch would share them among threads, which costs more than they do
+        vectors = np.ascontiguousarray(weight.float().numpy().T)
+        if not np.isfinite(vectors).all():
             raise NeurolensError(
                 f"{self._checkpoint.folder}: value vectors of layer {layer} hold NaN or infinity; fetch it again"
             )
-        return vectors.numpy()
+        return vectors
 
     def project(
         self, layer: int, neurons: np.ndarray, *, k: int, pairs: Pairs, controls: Pairs, block: int = BLOCK
@@ -123,7 +124,7 @@ class Unembedding:
             high, high_at, low, low_at, smaller = self._reduce(product, most, pairs[0][mine] - first, column[mine])
             result.promoted[part, :most], result.promoted_projection[part, :most] = self.real[high_at], high
             result.suppressed[part, :most], result.suppressed_projection[part, :most] = self.real[low_at], low
-            result.mean[part] = written.double().numpy() @ self._mean
+            result.mean[part] = np.einsum("nd,d->n", written.numpy(), self._mean)
             result.rank[mine] = smaller
             result.projection[mine] = _pick(product, pairs[0][mine] - first, column[mine])
             result.control[others] = _pick(product, controls[0][others] - first, control_column[others])
@@ -258,6 +259,8 @@ def _extremes(product: Tensor, k: int, *, largest: bool) -> tuple[np.ndarray, np
 
 def _pick(product: Tensor, row: np.ndarray, column: np.ndarray) -> np.ndarray:
     """Values at pairs, float32 `(pair,)`."""
+    if product.device.type == "cpu":
+        return product.numpy()[row, column]
     rows, columns = (torch.from_numpy(of).to(product.device) for of in (row, column))
     return product[rows, columns].cpu().numpy()
 
