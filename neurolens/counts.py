@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurolens import NeurolensError, kernels, lanes
-from neurolens.bits import popcount
-from neurolens.variables import Intervals, Variable
+from neurolens.variables import Intervals, Nested, Variable
 
 LIST_ENTRIES = 1 << 22  # entries of a list held at a time (8 bytes each, for every variable): 100 MB a thread
 
@@ -69,8 +68,11 @@ class SparseCounts:
 
     def activations(self) -> np.ndarray:
         """Activations that have a category: int64 `(neuron,)`."""
-        sums = np.concatenate([[0], np.cumsum(self.on, dtype=np.int64)])
-        return sums[self.starts[1:]] - sums[self.starts[:-1]]
+        sums = np.zeros(len(self.starts) - 1, np.int64)
+        some = self.starts[1:] > self.starts[:-1]  # reduceat knows no empty stretch
+        if some.any():
+            sums[some] = np.add.reduceat(self.on, self.starts[:-1][some], dtype=np.int64)
+        return sums
 
 
 @dataclass(frozen=True)
@@ -114,82 +116,85 @@ def tabulate(rows: np.ndarray, variable: Variable) -> Counts:
 
 
 def tabulate_sparse(
-    rows: np.ndarray, variables: Sequence[Variable], *, entries: int = LIST_ENTRIES
-) -> Iterator[tuple[slice, list[SparseCounts]]]:
-    """Sparse counts of several variables in one pass, a stretch of neurons at a time: (neurons, counts by variable).
+    rows: np.ndarray, nested: Nested, *, chosen: np.ndarray | None = None, entries: int = LIST_ENTRIES
+) -> Iterator[tuple[np.ndarray, list[SparseCounts]]]:
+    """Sparse counts of nested variables in one pass, some neurons at a time: (which rows, counts by variable).
 
-    `rows` and `variables` as in `tabulate`. A stretch holds as many neurons as have `entries` activations together
-    (one, if it alone has more), so that memory does not depend on the number of neurons.
+    `rows` and variables as in `tabulate`; `chosen` integer `(any,)`: only these rows. At a time as many as have
+    `entries` activations together (one, if it alone has more), so that memory does not depend on how many there are.
     """
-    codes = np.stack([variable.codes for variable in variables])
-    table = np.zeros((len(variables), max(variable.categories for variable in variables)), np.uint32)
-    set_bits = np.concatenate([[0], np.cumsum(popcount(rows.view(np.uint8)))])
+    chosen = np.arange(len(rows)) if chosen is None else chosen
+    levels, table = len(nested.variables), np.zeros(len(nested.parent), np.uint32)
+    set_bits = np.concatenate([[0], np.cumsum(kernels.count_bits(rows)[chosen])])
     first = 0
-    while first < len(rows):
+    while first < len(chosen):
         last = int(np.searchsorted(set_bits, set_bits[first] + entries, side="right")) - 1
-        neurons = slice(first, max(first + 1, last))
-        size = int(set_bits[neurons.stop] - set_bits[first]) + 1
-        starts = np.zeros((len(variables), neurons.stop - first + 1), np.int64)
-        category, on = np.empty((len(variables), size), np.int32), np.empty((len(variables), size), np.uint32)
-        kernels.runs(rows[neurons], codes, table, starts, category, on)
+        part = chosen[first : max(first + 1, last)]
+        size = int(set_bits[first + len(part)] - set_bits[first]) + 1
+        starts = np.zeros((levels, len(part) + 1), np.int64)
+        category, on = np.empty((levels, size), np.int32), np.empty((levels, size), np.uint32)
+        kernels.runs(rows, part, nested.codes, nested.parent, nested.base, nested.complete, table, starts, category, on)
+        finest_last = zip(range(levels - 1, -1, -1), nested.variables, strict=True)
         yield (
-            neurons,
+            part,
             [
                 SparseCounts(starts[k], category[k, : starts[k, -1]], on[k, : starts[k, -1]], variable.total)
-                for k, variable in enumerate(variables)
+                for k, variable in finest_last
             ],
         )
-        first = neurons.stop
+        first += len(part)
 
 
 def tabulate_reduced(
-    rows: np.ndarray, variables: Sequence[Variable], *, share: int, limits: Sequence[int], top: int
+    rows: np.ndarray, nested: Nested, *, share: int, limits: Sequence[int], top: int
 ) -> Iterator[tuple[np.ndarray, list[Reduced]]]:
-    """Several variables counted and reduced, some neurons at a time: (which rows, what is kept by variable).
+    """Nested variables counted and reduced, some neurons at a time: (which rows, what is kept by variable).
 
-    `rows` and `variables` as in `tabulate`, `limits` by variable. Every row comes once; which way it is counted — by
+    `rows` and variables as in `tabulate`, `limits` by variable. Every row comes once; which way it is counted — by
     set bit, or by interval where a neuron is active often — changes the time it takes and nothing else.
     """
-    set_bits = popcount(rows.view(np.uint8))
-    runs = sum(len(variable.intervals.stop) for variable in variables)
-    often = sum(len(variable.intervals.often) for variable in variables)
-    by_interval = lanes.RUN_COST * runs + lanes.GRAM_COST * often
-    dense = np.flatnonzero(set_bits * lanes.BIT_COST * len(variables) > by_interval)
-    others = [np.flatnonzero(set_bits * lanes.BIT_COST * len(variables) <= by_interval)]
+    set_bits = kernels.count_bits(rows)
+    intervals = [variable.intervals for variable in nested.variables]
+    by_interval = sum(lanes.RUN_COST * len(runs.stop) + lanes.GRAM_COST * len(runs.often) for runs in intervals)
+    silent, dense = set_bits == 0, set_bits * lanes.BIT_COST > by_interval
+    if silent.any():
+        none = np.zeros(silent.sum(), np.int64)
+        yield np.flatnonzero(silent), [Reduced(none, none, none, none[:0], none[:0], none[:0])] * len(intervals)
+    again = []
+    for chosen, found, unsure in _reduce_dense(rows, np.flatnonzero(dense & ~silent), intervals, share, limits, top):
+        again.append(chosen[unsure])
+        sure = np.flatnonzero(~unsure)
+        yield chosen[sure], [_rows_of(each, sure) for each in found]
+    sparse = np.concatenate([np.flatnonzero(~dense & ~silent), *again])
+    for part, counts in tabulate_sparse(rows, nested, chosen=sparse):
+        reduced = [reduce_counts(each, share=share, limit=n, top=top) for each, n in zip(counts, limits, strict=True)]
+        yield part, reduced
+
+
+def _reduce_dense(
+    rows: np.ndarray, dense: np.ndarray, intervals: list[Intervals], share: int, limits: Sequence[int], top: int
+) -> Iterator[tuple[np.ndarray, list[Reduced], np.ndarray]]:
+    """The rows `dense` by interval: (which, what is kept by variable, bool `(which,)`: count these the other way)."""
+    if not len(dense):
+        return
+    side_by_side = np.zeros((lanes.LANES, rows.shape[1]), np.uint64)
     words, before = (np.empty((rows.shape[1] + 1, lanes.LANES), kind) for kind in (np.uint64, np.uint32))
+    most = max(len(runs.often) + runs.few for runs in intervals) + 1
+    sums = np.empty((most, lanes.LANES), np.uint32)
     for first in range(0, len(dense), lanes.LANES):
         chosen = dense[first : first + lanes.LANES]
-        side_by_side = np.zeros((lanes.LANES, rows.shape[1]), np.uint64)
         side_by_side[: len(chosen)] = rows[chosen]
+        side_by_side[len(chosen) :] = 0
         lanes.widen(side_by_side, words, before)
-        found = [
-            _reduce_lanes(side_by_side, words, before, variable.intervals, share, limit, top)
-            for variable, limit in zip(variables, limits, strict=True)
-        ]
-        again = np.any([again for _, again in found], axis=0)[: len(chosen)]
-        others.append(chosen[again])
-        yield chosen[~again], [_rows_of(each, np.flatnonzero(~again)) for each, _ in found]
-    sparse = np.concatenate(others)
-    for part, counts in tabulate_sparse(rows[sparse], variables):
-        yield (
-            sparse[part],
-            [
-                reduce_counts(each, share=share, limit=limit, top=top)
-                for each, limit in zip(counts, limits, strict=True)
-            ],
-        )
-
-
-def _reduce_lanes(
-    rows: np.ndarray, words: np.ndarray, before: np.ndarray, runs: Intervals, share: int, limit: int, top: int
-) -> tuple[Reduced, np.ndarray]:
-    """What is kept of one variable, and which rows must be counted the other way: bool `(LANES,)`."""
-    sums = np.empty((len(runs.often) + 1, lanes.LANES), np.uint32)
-    lanes.add_intervals(words, before, runs.stop, runs.code, sums)
-    activations, covering, least, again, lane, category, on = lanes.reduce_lanes(
-        rows, runs.once, sums, runs.often, runs.common, share, limit, top
-    )
-    return Reduced(activations, covering, least, lane, category, on), again
+        found, unsure = [], np.zeros(lanes.LANES, bool)
+        for runs, limit in zip(intervals, limits, strict=True):
+            lanes.add_intervals(words, before, runs.stop, runs.code, sums[: len(runs.often) + runs.few + 1])
+            activations, covering, least, again, *kept = lanes.reduce_lanes(
+                side_by_side, runs.once, sums, runs.often, runs.few, runs.common, share, limit, top
+            )
+            found.append(Reduced(activations, covering, least, *kept))
+            unsure |= again
+        yield chosen, found, unsure[: len(chosen)]
 
 
 def _rows_of(found: Reduced, rows: np.ndarray) -> Reduced:

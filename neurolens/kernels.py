@@ -24,7 +24,7 @@ from numba.extending import intrinsic
 
 
 STRETCH = 256  # words of a row whose set bits are listed at a time: few enough that the list stays in the cache
-SMALL = 256  # counts below are sorted by counting (variables.COMMON)
+SMALL = 256  # counts below are sorted by counting
 AT_ONCE = 8  # bits of a word listed without asking whether there are so many
 
 
@@ -76,6 +76,16 @@ def _set_bits(row, first, tokens, full, found):  # pragma: no cover - compiled
 
 
 @njit(nogil=True, cache=True)
+def count_bits(rows):  # pragma: no cover - compiled
+    """Set bits of each row: uint64 `(neurons, words)` → int64 `(neurons,)`."""
+    out = np.zeros(rows.shape[0], np.int64)
+    for n in range(rows.shape[0]):
+        for w in range(uint64(rows.shape[1])):
+            out[n] += np.int64(_bit_count(rows[n, w]))
+    return out
+
+
+@njit(nogil=True, cache=True)
 def scatter(rows, codes, on):  # pragma: no cover - compiled
     """Add to `on[n, c]` the number of set bits of row n whose code is c.
 
@@ -93,28 +103,46 @@ def scatter(rows, codes, on):  # pragma: no cover - compiled
 
 
 @njit(nogil=True, cache=True)
-def runs(rows, codes, table, starts, category, on):  # pragma: no cover - compiled
-    """Set bits of each row by category, for several nested codings at once, as sparse lists.
+def runs(rows, chosen, codes, parent, base, complete, table, starts, category, on):  # pragma: no cover - compiled
+    """Set bits of chosen rows by category, for a coding and coarser ones that it is nested in, as sparse lists.
 
-    `rows` uint64 `(neurons, words)`; `codes` int32 `(codings, tokens)`: within a coding equal codes should be
-    neighbours (others are slower, never wrong), −1 = no category. `table` uint32 `(codings, categories)`,
-    all 0, given back all 0. Written: `starts` int64 `(codings, neurons + 1)`, and `category` int32, `on` uint32
-    `(codings, set bits + 1)`: the list of neuron n in coding k is `[starts[k, n], starts[k, n + 1])`, categories
-    in the order of their first set bit.
+    `rows` uint64 `(any, words)`, of which `chosen` integer `(neurons,)` are counted; `codes` int32 `(tokens,)` of the
+    finest coding, −1 = no category: equal ones should be neighbours (others are slower, never wrong). Categories of
+    all codings are numbered together: those of coding k, the finest first, from `base[k]` int64 on, of which the first
+    `complete[k]` int64 are listed, the others only lead on to `parent` int32 `(categories,)`, the category of the next
+    coding that holds all of one's tokens. `table` uint32 `(categories,)`, all 0, is given back all 0. Written:
+    `starts` int64 `(codings, neurons + 1)`, and `category` int32, `on` uint32 `(codings, set bits + 1)`: the list of
+    neuron n in coding k is `[starts[k, n], starts[k, n + 1])`, numbers counted from `base[k]`, in the order of their
+    first set bit.
+
+    Only the finest coding looks at bits; a coarser one adds up what is on the list before it.
     """
     full, found = np.empty(STRETCH, np.uint32), np.empty(64 * STRETCH + AT_ONCE, np.uint32)
     code, stop = np.empty(64 * STRETCH + 1, np.int32), np.empty(64 * STRETCH + 1, np.uint32)
     starts[:, 0] = 0
-    for n in range(rows.shape[0]):
-        starts[:, n + 1] = starts[:, n]
-        for first in range(0, rows.shape[1], STRETCH):
-            count = _set_bits(rows[n], first, codes.shape[1], full, found)
-            for k in range(codes.shape[0]):
-                starts[k, n + 1] = _tally(found[:count], codes[k], table[k], starts[k, n + 1], category[k], code, stop)
-        for k in range(codes.shape[0]):
-            for i in range(uint64(starts[k, n]), uint64(starts[k, n + 1])):
-                on[k, i] = table[k, uint32(category[k, i])]
-                table[k, uint32(category[k, i])] = 0
+    for n in range(len(chosen)):
+        row, end = rows[chosen[n]], uint64(starts[0, n])
+        for first in range(0, len(row), STRETCH):
+            count = _set_bits(row, first, len(codes), full, found)
+            end = _tally(found[:count], codes, table, end, category[0], code, stop)
+        for k in range(len(complete)):
+            last, coarser = k + 1 == len(complete), min(k + 1, len(complete) - 1)
+            kept = uint64(starts[k, n])
+            first, next_end = kept, uint64(starts[coarser, n])
+            for i in range(first, end):
+                which = uint32(category[k, i])
+                count = table[which]
+                table[which] = 0
+                if not last:
+                    up = uint32(parent[which])
+                    category[coarser, next_end] = up
+                    next_end += uint64(table[up] == 0)
+                    table[up] += count
+                category[k, kept] = which - uint32(base[k])
+                on[k, kept] = count
+                kept += uint64(which - uint32(base[k]) < uint32(complete[k]))
+            starts[k, n + 1] = kept
+            end = next_end
 
 
 @njit(nogil=True, cache=True)

@@ -3,11 +3,12 @@
 In context order every n-gram is one interval of a block, so that a row's count of it is the difference of two ranks
 (set bits below a place). What that costs depends on the number of n-grams, not on how often a neuron is active; it
 pays from some per cent of density on. LANES rows share the places: one vector instruction each for words, masks, set
-bits and sums, where rows alone would need as many scalar ones. N-grams that occur once need no sum: how many of them
-are active is the set bits of row & mask.
+bits and sums, where rows alone would need as many scalar ones. Most n-grams are rare and matter as a number only:
+of those that occur once the active ones are the set bits of row & mask; of those that occur FEW times at most it is
+counted how often each sum comes.
 
-Limit: a run of codes costs two loads and a read and write of its sums, 32 bytes a lane vector: about 0.25 ns a run and
-neuron; reading the sums once more for the histogram 0.8 ns an n-gram and neuron (`benchmarks/ngrams.py`).
+Limit: a run of codes costs two loads and a read and write of its sums, 32 bytes a vector: 0.25–0.35 ns a run and
+neuron; sums of n-grams that are not rare are read once more, at 1 ns each and neuron (`benchmarks/ngrams.py`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from neurolens.kernels import SMALL, _bit_count, greedy_cover
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportAttributeAccessIssue=false
 
 LANES = 8  # rows side by side: words of 64 bits fill the widest vectors there are
-# Where counting by interval is the faster way: ns a run of codes, n-gram and neuron, against ns a set bit and length
-RUN_COST, GRAM_COST, BIT_COST = 0.28, 0.85, 2.6
+FEW = 3  # tokens of a rare n-gram
+# Where counting by interval is the faster way: ns a run of codes, ns an n-gram that is not rare, against ns a set bit
+RUN_COST, GRAM_COST, BIT_COST = 0.35, 1.1, 7.0
 
 
 @intrinsic
@@ -58,6 +60,27 @@ def _add_interval(typingctx, words, before, mask, last, sums):  # pragma: no cov
         return context.get_dummy_value()
 
     return types.void(types.uintp, types.uintp, types.uint64, types.uintp, types.uintp), codegen
+
+
+@intrinsic
+def _tally_few(typingctx, sums, tallies):  # pragma: no cover - compiled
+    """For LANES sums and each count from 1 to FEW: tallies += sum == count. Both by address."""
+
+    def codegen(context, builder, signature, args):
+        sums, tallies = args
+        short = ir.VectorType(ir.IntType(32), LANES)
+        value = builder.load(builder.inttoptr(sums, short.as_pointer()))
+        value.align = 4
+        for count in range(1, FEW + 1):
+            place = ir.Constant(ir.IntType(64), (count - 1) * LANES * 4)
+            tally_at = builder.inttoptr(builder.add(tallies, place), short.as_pointer())
+            tally = builder.load(tally_at)
+            tally.align = 4
+            equal = builder.icmp_unsigned("==", value, ir.Constant(short, [count] * LANES))
+            builder.store(builder.add(tally, builder.zext(equal, short)), tally_at).align = 4
+        return context.get_dummy_value()
+
+    return types.void(types.uintp, types.uintp), codegen
 
 
 @njit(nogil=True, cache=True)
@@ -97,17 +120,18 @@ def add_intervals(words, before, stop, code, sums):  # pragma: no cover - compil
 
 
 @njit(nogil=True, cache=True)
-def reduce_lanes(rows, single, sums, often, common, share, limit, top):  # pragma: no cover - compiled
+def reduce_lanes(rows, once, sums, often, few, common, share, limit, top):  # pragma: no cover - compiled
     """Covering numbers and the largest counts of LANES rows, as `kernels.covering` and `kernels.choose` find them.
 
-    `rows` uint64 `(LANES, width)`; `single` uint64 `(width,)`, a bit where a token's n-gram occurs once; `sums` of
-    `add_intervals`, whose first rows belong to the categories `often` int32 `(any,)`, ascending, of which `common`
-    int32 `(any,)` lists the rows that occur SMALL times or more; `share` percent, `limit` the greatest covering
-    number of which the whole covering set is kept, `top` how many counts are kept in any case.
+    `rows` uint64 `(LANES, width)`; `once` uint64 `(width,)`, a bit where a token's n-gram occurs once; `sums` of
+    `add_intervals`, whose first rows belong to the categories `often` int32 `(any,)`, ascending, that occur more than
+    FEW times, and the next `few` to those that occur at least twice; `common` int32 `(any,)` lists the rows that
+    occur SMALL times or more. `share` percent, `limit` the greatest covering number of which the whole covering set
+    is kept, `top` how many counts are kept in any case.
 
     Returns int64 `(LANES,)`: `activations`, `number`, `least`; bool `(LANES,)`: `again`, rows of which n-grams that
-    occur once would have to be kept, which are to be counted the other way; and of the kept entries, lane by lane,
-    int64 `(kept,)`: `lane`, `category`, `on`.
+    occur FEW times or once would have to be kept, which are to be counted the other way; and of the kept entries,
+    lane by lane, int64 `(kept,)`: `lane`, `category`, `on`.
     """
     counts = np.zeros((LANES, SMALL + 1), np.int64)
     best, held = np.zeros((LANES, top), np.int64), np.zeros(LANES, np.int64)  # rows of sums, falling
@@ -129,18 +153,26 @@ def reduce_lanes(rows, single, sums, often, common, share, limit, top):  # pragm
                 if held[lane] == top:
                     floor[lane] = sums[best[lane, top - 1], lane]
     activations, number, least = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
+    tallies = np.zeros((FEW, LANES), np.uint32)
+    sums_at, tallies_at = uint64(sums.ctypes.data), uint64(tallies.ctypes.data)
+    for j in range(uint64(len(often)), uint64(len(often) + few)):
+        _tally_few(sums_at + (j << uint64(5)), tallies_at)
     again, size = np.zeros(LANES, np.bool_), 0
     for lane in range(LANES):
-        once = uint64(0)
-        for w in range(uint64(len(single))):
-            once += _bit_count(rows[lane, w] & single[w])
-        counts[lane, 1] += once
+        single = uint64(0)
+        for w in range(uint64(len(once))):
+            single += _bit_count(rows[lane, w] & once[w])
+        rare = np.int64(single)
+        counts[lane, 1] += rare
+        for count in range(FEW):
+            rare += tallies[count, lane]
+            counts[lane, count + 1] += tallies[count, lane]
         large = np.array([np.int64(sums[j, lane]) for j in common if sums[j, lane] >= SMALL])
         activations[lane] = large.sum()
         for count in range(1, SMALL):
             activations[lane] += count * counts[lane, count]
         number[lane], least[lane] = greedy_cover(counts[lane, :SMALL], large, activations[lane], share)
-        again[lane] = once and (floor[lane] <= 1 or (number[lane] <= limit and least[lane] == 1))
+        again[lane] = rare > 0 and (floor[lane] <= FEW or (number[lane] <= limit and least[lane] <= FEW))
         size += held[lane]
         if number[lane] <= limit:
             size += counts[lane, least[lane] :].sum() if least[lane] < SMALL else counts[lane, SMALL]

@@ -14,12 +14,12 @@ import numpy as np
 
 from neurolens import kernels, variables
 from neurolens.activity import Activity
-from neurolens.bits import pack, popcount
+from neurolens.bits import pack, words
 from neurolens.corpus import Corpus
 from neurolens.counts import tabulate, tabulate_reduced
 from neurolens.detectors import TOP, Detectors, Rules, cover_layers, judge, wilson_lower_bound
 from neurolens.tables import GRAMS
-from neurolens.variables import Ngrams, Variable
+from neurolens.variables import Nested, Ngrams, Variable
 
 SAMPLES = 16  # contexts kept for every neuron
 SEED = 0  # of their choice
@@ -31,9 +31,10 @@ class Tokens:
 
     index     uint32 `(token,)`: the token's place in the corpus
     priority  uint64 `(token,)`: for the sample of contexts
-    text      uint8 `(token bytes,)`: packed, which tokens are not `</s>`
+    text      uint64 `(word,)`: a bit for each token that is not `</s>`
     dense     position, label and group
     grams     n-grams by length; empty if they are not asked for
+    nested    the same, made for counting
     """
 
     index: np.ndarray
@@ -41,6 +42,7 @@ class Tokens:
     text: np.ndarray
     dense: list[Variable]
     grams: list[Ngrams]
+    nested: Nested | None
 
 
 def index_tokens(corpus: Corpus, order: np.ndarray, vocab_size: int, *, most: int, seed: int = SEED) -> Tokens:
@@ -54,9 +56,10 @@ def index_tokens(corpus: Corpus, order: np.ndarray, vocab_size: int, *, most: in
     return Tokens(
         index=order,
         priority=token_priority(order, seed=seed),
-        text=pack(text),
+        text=words(pack(text)),
         dense=[variable.in_order(order) for variable in dense],
         grams=grams,
+        nested=variables.nest([each.variable for each in grams]) if grams else None,
     )
 
 
@@ -87,9 +90,11 @@ def scan_rows(rows: np.ndarray, first: int, tokens: Tokens, rules: Rules, *, cou
     if counted:
         contexts = np.empty((len(rows), SAMPLES), np.int64)
         kernels.sample(rows, tokens.index, tokens.priority, contexts)
-        packed = rows.view(np.uint8)
         activity = Activity(
-            popcount(packed), popcount(packed & tokens.text), kernels.first_set(rows, tokens.index), len(tokens.index)
+            kernels.count_bits(rows),
+            kernels.count_bits(rows & tokens.text),
+            kernels.first_set(rows, tokens.index),
+            len(tokens.index),
         )
         columns = {
             "frequency": activity.frequency,
@@ -101,8 +106,8 @@ def scan_rows(rows: np.ndarray, first: int, tokens: Tokens, rules: Rules, *, cou
         }
         dense = {variable.name: tabulate(rows, variable).compact() for variable in tokens.dense}
     triggers, covered = {}, []
-    if tokens.grams:
-        found, triggers, covered = _count_grams(rows, first, tokens.grams, rules, top)
+    if tokens.nested:
+        found, triggers, covered = _count_grams(rows, first, tokens.grams, tokens.nested, rules, top)
         columns |= found
     return Scan(columns, dense, contexts, triggers, covered)
 
@@ -146,14 +151,12 @@ def count_covered(layers: Sequence[Scan], lengths: int) -> tuple[dict[str, np.nd
 
 
 def _count_grams(
-    rows: np.ndarray, first: int, grams: list[Ngrams], rules: Rules, top: int
+    rows: np.ndarray, first: int, grams: list[Ngrams], nested: Nested, rules: Rules, top: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[tuple[np.ndarray, np.ndarray]]]:
     """Columns, triggers and covered categories of some neurons, for n-grams of every length."""
     found: list[list[tuple[np.ndarray, Detectors]]] = [[] for _ in grams]
     limits = [rules.limit(n) for n in range(1, len(grams) + 1)]
-    for chosen, reduced in tabulate_reduced(
-        rows, [each.variable for each in grams], share=rules.coverage, limits=limits, top=top
-    ):
+    for chosen, reduced in tabulate_reduced(rows, nested, share=rules.coverage, limits=limits, top=top):
         for n, (each, kept) in enumerate(zip(grams, reduced, strict=True), 1):
             found[n - 1].append((chosen, judge(kept, each.variable.total, rules, n)))
     columns, tables, covered = {}, [], []
