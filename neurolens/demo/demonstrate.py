@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isnan
 from pathlib import Path
-
-import numpy as np
 
 from neurolens.activity import dead_upper_bound, mean_frequency_of_alive
 from neurolens.analyze import analyze_run
@@ -40,7 +39,7 @@ def demonstrate(
     ]
     return [
         f"wrote {run_path} and {len(figures)} figures in {folder / 'figures'}",
-        *summary(run, Checkpoint(model)),
+        *summary(run),
     ]
 
 
@@ -53,12 +52,13 @@ def demo_corpus(model: Path, tokens: int) -> Corpus:
     )
 
 
-def summary(run: Run, checkpoint: Checkpoint) -> list[str]:
-    """What was found, in five lines."""
+def summary(run: Run) -> list[str]:
+    """What was found, a line a question."""
     neurons, facts = run.neurons, run.info()
     layers, width = neurons.shape
     dead = neurons["dead"]
     frequency = mean_frequency_of_alive(neurons["frequency"], dead)
+    found, supported = run.by_layer.overall["detectors"]
     return [
         f"  text       {run.store.n_tokens:,} tokens through {layers} layers of {width:,} neurons; bits take "
         f"{facts['stored_bytes'] / 1e6:.0f} MB ({facts['stored_over_entropy']:.2f} of their zero-order entropy)",
@@ -66,23 +66,41 @@ def summary(run: Run, checkpoint: Checkpoint) -> list[str]:
         f"each fires on less than 1 token in {1 / dead_upper_bound(run.store.n_tokens):,.0f} (95%)",
         f"  only </s>  {int(neurons['dead_but_bos'].sum()):,} fired on sequence starts and separators alone",
         f"  frequency  of those alive, mean by layer: {_listed(f'{100 * value:.1f}%' for value in frequency)}",
-        f"  detectors  {int(neurons['unigram_detector'].sum()):,} token detectors by the paper's rules, "
-        f"{int(neurons['unigram_detector_supported'].sum()):,} well supported{_example(run, checkpoint)}",
+        f"  detectors  {found[0]} of tokens, {found[1]} of bigrams, {found[2]} of trigrams by the paper's rules; "
+        f"well supported: {supported[0]}, {supported[1]}, {supported[2]}",
+        *_suppression(run),
+        *_example(run),
     ]
 
 
-def _example(run: Run, checkpoint: Checkpoint) -> str:
-    """The supported detector with the most tokens, of these the most active, and its tokens; nothing if none is."""
-    neurons, tokenizer = run.neurons, checkpoint.tokenizer()
-    best = (0, 0, "")
-    for row, layer in enumerate(neurons.layers):
-        triggers = run.triggers(int(layer))
-        for neuron in np.flatnonzero(neurons["unigram_detector_supported"][row] & neurons["unigram_detector"][row]):
-            tokens = triggers["tokens"][triggers["covered"] & (triggers["neuron"] == neuron), -1]
-            texts = ", ".join(ascii(tokenizer.decode([int(token)])) for token in tokens)
-            says = f"; e.g. neuron {layer}.{neuron} fires on {texts}"
-            best = max(best, (len(tokens), int(neurons["activations"][row, neuron]), says))
-    return best[2]
+def _suppression(run: Run) -> list[str]:
+    """The share of token detectors that suppress their triggers, at both levels of support, beside both nulls."""
+    overall, lines = run.by_layer.overall, []
+    for support, text in enumerate(
+        (
+            "  suppress   {} of the token detectors push their own triggers down; of other neurons {} do, of the same ones "
+            "{} at other tokens as frequent",
+            "             well supported: {}; {}; {}",
+        )
+    ):
+        share, low, high, neurons, tokens = (
+            100 * float(overall[column][support, 0])
+            for column in ("suppressing", "suppressing_low", "suppressing_high", "null_neurons", "null_tokens")
+        )
+        if not isnan(share):
+            lines.append(text.format(f"{share:.0f}% ({low:.0f}–{high:.0f}%)", f"{neurons:.0f}%", f"{tokens:.0f}%"))
+    return lines
+
+
+def _example(run: Run) -> list[str]:
+    """The example with the most tokens, of these the most active; no line if there is none."""
+    examples = run.examples()
+    if not examples.examples:
+        return []
+    best = max(examples.examples, key=lambda example: (len(example.triggers), example.activations))
+    texts = ", ".join(ascii(examples.token(token.id)) for token in best.triggers)
+    name = f"{best.layer}.{best.neuron}"
+    return [f"  for example {name} fires on {texts}: neurolens neuron {run.path} {name}"]
 
 
 def _listed(values: object) -> str:
