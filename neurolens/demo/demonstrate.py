@@ -78,8 +78,8 @@ def _suppression(run: Run) -> list[str]:
     overall, lines = run.by_layer.overall, []
     for support, text in enumerate(
         (
-            "  suppress   {} of the token detectors push their own triggers down; of other neurons {} do, of the same ones "
-            "{} at other tokens as frequent",
+            "  suppress   {} of the token detectors push their own triggers down; of other neurons {} do, of the same "
+            "ones {} at other tokens as frequent",
             "             well supported: {}; {}; {}",
         )
     ):
