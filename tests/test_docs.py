@@ -1,0 +1,207 @@
+"""docs/store.md and docs/method.md against a small real run: what they name is there, and what is there they name."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+from conftest import POSITIONS
+
+from neurolens import parts
+from neurolens.analyze import analyze_run
+from neurolens.cli import cli
+from neurolens.collect import collect
+from neurolens.corpus import Corpus
+from neurolens.detectors import Rules
+from neurolens.run import Run, open_run
+from neurolens.updates import Settings
+
+DOCS = Path(__file__).parents[1] / "docs"
+STORE, METHOD = (DOCS / "store.md").read_text(encoding="utf-8"), (DOCS / "method.md").read_text(encoding="utf-8")
+NOT_THRESHOLDS = {"only", "model", "device", "as_json"}  # of analyze: what to do, and with what
+WIDE = {"uint16+": {"uint16", "uint32"}}
+
+
+@pytest.fixture(scope="module")
+def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """An analysed run with detectors of every length."""
+    rng = np.random.default_rng(5)
+    tokens = rng.integers(4, 40, (16, POSITIONS), dtype=np.int32)
+    tokens[:, 0] = 2
+    tokens[3, 7] = 2
+    path = tmp_path_factory.mktemp("docs") / "r.zarr"
+    collect(tiny_model, Corpus.from_tokens(tokens, label=np.arange(16) % 2, label_names=("a", "b")), path)
+    analyze_run(path)
+    return open_run(path)
+
+
+def tables(page: str) -> dict[str, list[list[str]]]:
+    """The tables of a page, cells of their rows by the first cell of the head."""
+    found: dict[str, list[list[str]]] = {}
+    for block in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
+        head, _, *rows = ([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in block.splitlines())
+        found.setdefault(head[0], []).extend(rows)
+    return found
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def dimensions(cell: str) -> tuple[str, ...] | None:
+    """`L, N (layer, neuron)` → layer, neuron."""
+    found = re.search(r"\(([a-z_, ]+)\)", cell)
+    return tuple(found[1].split(", ")) if found else None
+
+
+def documented() -> dict[str, tuple[tuple[str, ...], str, str]]:
+    """Every array of store.md: dimensions, type, and the part that owns it, if it says."""
+    found: dict[str, tuple[tuple[str, ...], str, str]] = {}
+    shapes: dict[str, tuple[str, ...]] = {}
+    for cell, shape, kind, _ in tables(STORE)["array"]:
+        for name in names(cell):
+            dims = dimensions(shape)
+            assert dims, cell
+            if name.endswith("/…"):
+                shapes[name.removesuffix("/…")] = dims
+            else:
+                found[name] = dims, kind, ""
+    for head, rows in tables(STORE).items():
+        if folder := re.fullmatch(r"column of `(.+)`", head):
+            for cell, kind, part, _ in rows:
+                for name in names(cell):
+                    dims = dimensions(kind) or shapes[folder[1]]
+                    assert f"{folder[1]}/{name}" not in found, name
+                    found[f"{folder[1]}/{name}"] = dims, kind.split(" ")[0], names(part)[0]
+    return found
+
+
+def stored(run: Run) -> dict[str, tuple[tuple[str, ...], str]]:
+    """Every array of a run, layers as LL: dimensions and type."""
+    found: dict[str, tuple[tuple[str, ...], str]] = {}
+    for file in run.path.rglob("zarr.json"):
+        metadata = json.loads(file.read_text(encoding="utf-8"))
+        if metadata["node_type"] == "array":
+            name = re.sub(r"layers/\d\d", "layers/LL", str(file.parent.relative_to(run.path)))
+            found[name] = tuple(metadata["dimension_names"]), metadata["data_type"]
+    return found
+
+
+def test_store_page_has_every_array_and_no_other(run: Run) -> None:
+    said, there = documented(), stored(run)
+    assert said.keys() == there.keys()
+    for name, (dims, kind, _) in said.items():
+        assert dims == there[name][0], name
+        assert there[name][1] in WIDE.get(kind, {kind}), name
+
+
+def test_store_page_has_every_attribute(run: Run) -> None:
+    """Of the root in its table; of what analyze writes in words; of each part what its mark holds."""
+    assert {name for cell, _ in tables(STORE)["attribute"] for name in names(cell)} == set(run.store.attrs)
+    assert run.store.attributes("results").keys() == {"parts", "n_tokens"}
+    assert run.store.attributes("results/contexts").keys() == {"seed"}
+    for folder in ("results/by_layer", "results/overall"):
+        assert run.store.attributes(folder) == {"support": ["all", "supported"]}
+    for name in ("parts", "n_tokens", "seed", "support", "all", "supported"):
+        assert f"`{name}`" in STORE.split("## What analyze writes")[1].split("## What certify writes")[0], name
+    rows = {names(cell)[0]: (names(needs), names(mark)) for cell, needs, mark, _ in tables(STORE)["part"]}
+    assert rows.keys() == set(parts.PARTS)
+    for part, (needs, mark) in rows.items():
+        assert needs == list(parts.NEEDS[part])
+        assert {name for name in mark if not name.startswith("--")} == run.parts[part].keys()
+
+
+def test_store_page_says_whose_a_column_is() -> None:
+    """As parts.py has it, which removes a part's columns when its mark is taken back."""
+    owner = {name: part for name, (_, _, part) in documented().items() if part}
+    for name, part in owner.items():
+        folder, _, column = name.rpartition("/")
+        if folder == "results/neurons" and column != "layer":
+            assert parts.part_of(column) == part, name
+    updates = {name for name, part in owner.items() if part == "updates"}
+    assert {name.rpartition("/")[2] for name in updates if "triggers/" in name} == set(parts.TRIGGER_UPDATES)
+    for folder in ("by_layer", "overall"):
+        assert {name.rpartition("/")[2] for name in updates if f"{folder}/" in name} == set(parts.LAYER_UPDATES)
+
+
+def test_method_page_has_every_column() -> None:
+    """By its name; bigrams and trigrams also by that of tokens, and names with a common end by that: `…_low`."""
+    for name in documented():
+        folder, _, column = name.rpartition("/")
+        if name.startswith("results") and column not in ("layer", "n", "neuron", "tokens"):
+            alike = re.sub(r"^(bi|tri)gram", "unigram", column)
+            ends = {f"…{end}" for end in ("_detector_supported", "_low", "_high") if column.endswith(end)}
+            ends |= {"…_projection"} if folder.endswith("updates") else set()
+            assert any(f"`{known}`" in METHOD for known in {name, column, alike, *ends}), name
+
+
+def options_of_analyze() -> dict[str, click.Option]:
+    found = {name: option for option in cli.commands["analyze"].params if (name := option.name)}
+    return {
+        name: option
+        for name, option in found.items()
+        if isinstance(option, click.Option) and name not in NOT_THRESHOLDS
+    }
+
+
+def constant(name: str) -> Any:
+    """What a name of the table's column *in Python* stands for: `Rules.coverage`, `scan.SEED`."""
+    owner, _, attribute = name.partition(".")
+    found = {"Rules": Rules(), "Settings": Settings()}.get(owner)
+    return getattr(found or importlib.import_module(f"neurolens.{owner}"), attribute)
+
+
+def test_method_page_has_every_threshold_with_its_default() -> None:
+    rows = tables(METHOD)["what"]
+    given = {names(option)[0]: default for _, default, option, _, _ in rows if names(option)}
+    options = options_of_analyze()
+    assert given == {option.opts[0]: str(False if option.is_flag else option.default) for option in options.values()}
+    python = {names(cell)[0]: default for _, default, _, cell, _ in rows}
+    for kind in (Rules, Settings):
+        assert {f"{kind.__name__}.{field.name}" for field in fields(kind)} <= python.keys()
+    for name, default in python.items():
+        if name.startswith("analyze_run("):
+            continue  # held by the option
+        value = constant(name)
+        assert default == (f"{value:.4f}" if isinstance(value, float) and value > 1 else str(value)), name
+    for option in options.values():  # beside what it changes, not in the table alone
+        assert METHOD.count(f"`{option.opts[0]}`") > 1, option.opts[0]
+
+
+def test_printed_rules_find_the_same(run: Run) -> None:
+    scope: dict[str, Any] = {}
+    exec(METHOD.split("```python\n")[1].split("```")[0], scope)
+    tokens, detectors = run.store.corpus().tokens, 0
+    for row, layer in enumerate(run.store.layers):
+        triggers = run.triggers(layer)
+        for neuron in range(run.store.neurons):
+            active = run.active(layer, neuron)
+            for n, gram, limit in ((1, "unigram", 5), (2, "bigram", 50), (3, "trigram", 50)):
+                number, covered, found = scope["detect"](tokens, active, n=n, limit=limit)
+                assert number == run.neurons[f"{gram}s_95"][row, neuron]
+                assert found == run.neurons[f"{gram}_detector"][row, neuron]
+                if 0 < number <= limit:
+                    mine = (triggers["neuron"] == neuron) & (triggers["n"] == n) & triggers["covered"]
+                    assert {tuple(gram) for gram in triggers["tokens"][mine, 3 - n :].tolist()} == covered
+                    detectors += found
+    assert detectors > 20
+
+
+@pytest.mark.parametrize("page", ["store.md", "method.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        file, _, anchor = target.partition("#")
+        path = DOCS / file if file else DOCS / page
+        assert path.is_file(), target
+        titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert not anchor or anchor in [re.sub(r"[^\w\- ]", "", t).lower().replace(" ", "-") for t in titles], target
