@@ -22,7 +22,7 @@ def quoted(content: bytes, width: int) -> str:
     no character as \\xNN."""
     text = content.decode(errors="surrogateescape")
     lone = {c: f"\\x{ord(c) - 0xDC00:02x}" for c in text if "\udc80" <= c <= "\udcff"}
-    inner = cut(pieces(text, {"\\": "\\\\", '"': '\\"', **lone}), max(8, width - 2))
+    inner = cut(pieces(text, {"\\": "\\\\", '"': '\\"', **lone}), max(6, width - 2))
     return f'"{inner}"'
 
 

@@ -1,0 +1,565 @@
+"""The card of a neuron: its numbers are those of planted neurons, its lines are lines whatever the tokens say."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import unicodedata
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import POSITIONS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neurolens import IncompleteError, NeurolensError, UsageError
+from neurolens.analyze import analyze_run
+from neurolens.card import Card, Context, Update, Written
+from neurolens.cli import run as neurolens
+from neurolens.collect import collect
+from neurolens.corpus import Corpus
+from neurolens.run import Run, open_run
+from neurolens.terminal import cells, cut, padded, pieces, quoted, running, wrapped
+from neurolens.testing import BOS, Planted, PlantedNeuron, planted_opt
+from neurolens.verdict import Trigger, Verdict, count, percent
+
+ANSI = re.compile(r"\x1b\[[\d;]*m")
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    return planted_opt(tmp_path_factory.mktemp("card") / "model", layers=1)
+
+
+@pytest.fixture(scope="module")
+def run_path(planted: Planted) -> Path:
+    """An analysed run of the planted model, with updates of its detectors."""
+    path = planted.folder.parent / "planted.zarr"
+    corpus = Corpus.from_tokens(planted.tokens, label=planted.label, label_names=planted.label_names)
+    collect(planted.folder, corpus, path)
+    analyze_run(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(run_path: Path) -> Run:
+    return open_run(run_path)
+
+
+@pytest.fixture(scope="module")
+def cards(planted: Planted, run: Run) -> list[tuple[PlantedNeuron, Card]]:
+    """One neuron of each kind, of each missed rule, and of each number of triggers, with its card."""
+    found = {(n.kind, n.misses, n.n, len(n.triggers)): n for n in planted.neurons if n.layer == 0}
+    assert len(found) > 30
+    return [(neuron, run.neuron(0, neuron.neuron)) for neuron in found.values()]
+
+
+@pytest.fixture
+def copy(run_path: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(run_path, tmp_path / "copy.zarr")
+
+
+@pytest.fixture
+def shown(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What `neurolens neuron` prints; it must succeed."""
+
+    def show(*arguments: object) -> str:
+        capsys.readouterr()
+        assert neurolens(["neuron", *map(str, arguments)]) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    return show
+
+
+# -- what it says --------------------------------------------------------------------------------------------------
+
+
+def test_numbers_are_the_planted_ones(planted: Planted, cards: list[tuple[PlantedNeuron, Card]]) -> None:
+    truth = planted.truth()
+    for neuron, card in cards:
+        at = neuron.layer, neuron.neuron
+        assert (card.layer, card.neuron) == at
+        bits = planted.active(neuron.layer)[neuron.neuron].reshape(planted.tokens.shape)
+        assert card.activations == bits.sum() and card.frequency == bits.mean()
+        assert card.activations_on_text == (bits & (planted.tokens != BOS)).sum()
+        assert (card.dead, card.dead_but_bos) == (truth["dead"][at], truth["dead_but_bos"][at])
+        assert card.labels == {
+            name: (bits[planted.label == i].sum(), (planted.label == i).sum() * bits.shape[1])
+            for i, name in enumerate(planted.label_names)
+        }
+        assert [verdict.n for verdict in card.ngrams] == [1, 2, 3]
+        for verdict in card.ngrams:
+            expected = planted.verdict(neuron, verdict.n)
+            assert verdict.covering == expected.number
+            assert verdict.activations == (expected.activations if card.activations_on_text else None) or verdict.n == 1
+            assert (verdict.detector, verdict.supported) == (expected.detector, expected.supported)
+            found = {one.tokens: (one.on, one.total) for one in verdict.triggers if one.member}
+            wanted = dict(zip(expected.members, zip(expected.on, expected.total, strict=True), strict=True))
+            assert verdict.covering > verdict.limit or found == wanted
+            if verdict.detector:
+                assert {one.tokens for one in verdict.triggers if one.covered} == set(expected.covered)
+            assert all(one.text == "".join(f" t{token}" for token in one.tokens) for one in verdict.triggers)
+            assert [one.on for one in verdict.triggers] == sorted((one.on for one in verdict.triggers), reverse=True)
+
+
+def test_checks_are_the_rules(cards: list[tuple[PlantedNeuron, Card]]) -> None:
+    """Up to the first rule that fails: of a near miss the one it was planted to miss."""
+    failing = {"number": "covering", "rate": "covered", "coverage": "covered"}
+    missed = set()
+    for neuron, card in cards:
+        for verdict in card.ngrams:
+            checks = verdict.checks(card.rules)
+            held = [check.rule for check in checks if check.holds]
+            assert held == ["covering", "covered", "support"][: len(held)] and len(checks) - len(held) <= 1
+            assert (verdict.detector, verdict.supported) == ("covered" in held, "support" in held)
+            assert all("\n" not in check.why for check in checks)
+            if verdict.n == neuron.n and neuron.misses in failing:
+                assert checks[-1].rule == failing[neuron.misses] and not checks[-1].holds
+                missed.add(neuron.misses)
+    assert missed == set(failing)
+
+
+def test_shares_are_counted(planted: Planted, run: Run) -> None:
+    (neuron,) = planted.near_misses("coverage", layer=0, n=1)[:1]
+    verdict = run.neuron(0, neuron.neuron).ngrams[0]
+    expected = planted.verdict(neuron)
+    on = sum(on for gram, on in zip(expected.members, expected.on, strict=True) if gram in expected.covered)
+    assert percent(on / expected.activations) == "94.0%"
+    why = [check.why for check in verdict.checks(run.neurons.rules)]
+    members, covered = len(expected.members), len(expected.covered)
+    assert why == [
+        f"{count(expected.number, 'token')} {'accounts' if expected.number == 1 else 'account'} for 95% of its "
+        f"{expected.activations:,} activations (at most 5)",
+        f"{covered} of {members} covered (active on ≥ 95% of occurrences): 94.0% of its activations (at least 95%)",
+    ]
+
+
+def test_contexts_are_activations(planted: Planted, cards: list[tuple[PlantedNeuron, Card]]) -> None:
+    active = planted.active(0)
+    for neuron, card in cards:
+        bits = active[neuron.neuron]
+        assert len(card.contexts) == min(16, bits.sum()) == len({context.index for context in card.contexts})
+        for context in card.contexts:
+            assert bits[context.index]
+            assert divmod(context.index, planted.tokens.shape[1]) == (context.sequence, context.position)
+            assert context.label == planted.label_names[planted.label[context.sequence]]
+            ids = planted.tokens[context.sequence].tolist()
+            words = ["</s>" if token == BOS else f"t{token}" for token in ids]
+            assert context.token.strip() == words[context.position]
+            before, after = words[: context.position], words[context.position + 1 :]
+            assert context.starts == (context.position <= 48) and context.ends == (len(after) <= 24)
+            assert context.before.split() == before[-48:] and context.after.split() == after[:24]
+
+
+def test_updates_are_the_planted_projections(
+    planted: Planted, run: Run, cards: list[tuple[PlantedNeuron, Card]]
+) -> None:
+    truth = planted.truth()
+    suppressing = set()
+    for neuron, card in cards:
+        at = neuron.layer, neuron.neuron
+        if not any(verdict.detector for verdict in card.ngrams):
+            assert card.update is None and "not projected" in card.missing
+            assert all(one.projection is one.rank is None for each in card.ngrams for one in each.triggers)
+            continue
+        assert card.update is not None and card.update.source == "run"
+        values = planted.projection[at].astype(float)
+        for end, order in ((card.update.promoted, np.argsort(-values)), (card.update.suppressed, np.argsort(values))):
+            assert [token.id for token in end] == order[:10].tolist()
+            np.testing.assert_allclose([token.projection for token in end], values[order[:10]], atol=1e-4)
+            assert [token.text for token in end] == [run.vocabulary.token(i) for i in order[:10]]
+        for each in card.ngrams:
+            for one in each.triggers:
+                assert one.projection == pytest.approx(values[one.tokens[-1]], abs=1e-4)
+                assert one.rank == (values < values[one.tokens[-1]]).sum()
+        expected = truth["suppresses_triggers"][at]
+        assert card.update.suppresses == (None if expected < 0 else bool(expected))
+        if expected >= 0:
+            assert card.update.projection == pytest.approx(truth["trigger_projection"][at], abs=1e-4)
+            assert card.update.projection_centred == pytest.approx(truth["trigger_projection_centred"][at], abs=1e-4)
+            does = "suppresses its triggers" if expected else "does not suppress its triggers"
+            assert any(does in line for line in card.lines())
+        suppressing.add(int(expected))
+    assert suppressing == {-1, 0, 1}
+
+
+def test_what_is_computed_is_what_analyze_would_store(
+    planted: Planted, copy: Path, run: Run, cards: list[tuple[PlantedNeuron, Card]]
+) -> None:
+    from neurolens.checkpoint import Checkpoint
+    from neurolens.projection import Unembedding
+
+    analyze_run(copy, every=True)
+    stored = open_run(copy)
+    projector = Unembedding(Checkpoint(planted.folder), run.vocabulary.real)
+    for neuron, card in cards:
+        if card.update is not None:
+            continue
+        expected = stored.neuron(0, neuron.neuron)
+        found = run.neuron(0, neuron.neuron, projector=lambda: projector)
+        assert found.update is not None and expected.update is not None and expected.update.source == "run"
+        assert [t.id for t in found.update.promoted] == [t.id for t in expected.update.promoted]
+        assert [t.id for t in found.update.suppressed] == [t.id for t in expected.update.suppressed]
+        assert found.update.suppresses == expected.update.suppresses
+        for name in ("mean", "projection", "projection_centred"):
+            assert getattr(found.update, name) == pytest.approx(getattr(expected.update, name), abs=1e-5)
+        for mine, other in zip(found.ngrams, expected.ngrams, strict=True):
+            for one, two in zip(mine.triggers, other.triggers, strict=True):
+                assert one.rank == two.rank and one.cosine == pytest.approx(two.cosine, abs=1e-5)
+                assert one.projection_centred == pytest.approx(two.projection_centred, abs=1e-5)
+
+
+def test_without_bits_the_card_is_still_there(planted: Planted, run: Run, copy: Path) -> None:
+    (neuron,) = planted.of("bigram_detector", 0)[:1]
+    before = run.neuron(0, neuron.neuron)
+    shutil.rmtree(copy / "layers")
+    after = open_run(copy).neuron(0, neuron.neuron)
+    assert [verdict.activations for verdict in after.ngrams] == [before.activations_on_text, None, None]
+    assert after.ngrams[1].triggers == before.ngrams[1].triggers and after.contexts == before.contexts
+    checks = after.ngrams[1].checks(after.rules)
+    assert [check.holds for check in checks[:2]] == [True, True] and "at least 95% of all" in checks[1].why
+
+
+def test_a_character_split_over_tokens_is_whole(tiny_model: Path, tmp_path: Path) -> None:
+    """A byte-level tokenizer without merges: each emoji is four tokens, and a neuron is active on some of them."""
+    path = tmp_path / "r.zarr"
+    collect(tiny_model, [(("ab 🦖 → é " * 3 + "xy") * 30, "text")], path)  # a sequence each: none begins in a character
+    analyze_run(path, only=["ngrams"])
+    run = open_run(path)
+    cards = [run.neuron(1, neuron) for neuron in range(10)]
+    marked = {context.token for card in cards for context in card.contexts}
+    assert {"🦖", "é"} <= marked and not any("�" in token for token in marked)
+    assert all(context.token in "ab 🦖 → é xy </s>" for card in cards for context in card.contexts)
+    assert all("�" not in context.before[1:] + context.after[:-1] for card in cards for context in card.contexts)
+    lone = {quoted(one.content, 20) for card in cards for one in card.ngrams[0].triggers if "�" in one.text}
+    assert lone <= {f'"\\x{byte:02x}"' for byte in "🦖→é".encode()} and lone
+
+
+# -- how it is printed ---------------------------------------------------------------------------------------------
+
+
+def test_a_card_prints_itself(planted: Planted, run: Run) -> None:
+    (neuron,) = planted.of("unigram_detector", 0)[:1]
+    card = run.neuron(0, neuron.neuron)
+    lines = str(card).splitlines()
+    assert lines == card.lines() == repr(card).splitlines()
+    assert lines[0].startswith(f"neuron 0.{neuron.neuron} of planted: ") and lines[0].endswith("on 9,216 tokens")
+    assert any(line.startswith("class       token detector") for line in lines)
+    assert [lines[i + 1] for i, line in enumerate(lines) if not line] == [
+        next(line for line in lines if line.startswith(head))
+        for head in ("tokens", "bigrams", "trigrams", "contexts", "writes")
+    ]
+    assert max(map(cells, lines)) <= 100
+
+
+def test_dead_neurons_say_how_sure_that_is(planted: Planted, run: Run) -> None:
+    (neuron,) = planted.of("dead", 0)[:1]
+    card = run.neuron(0, neuron.neuron)
+    text = str(card)
+    assert (
+        card.classes == ["dead"] and "class       dead" in text and "contexts" not in text and "\n\ntokens" not in text
+    )
+    assert "active on none of 9,216 tokens; with 95% confidence it fires on less than 1 in 3,077" in text  # ln(20)
+    assert card.to_dict()["frequency_upper_bound"] == pytest.approx(1 / 3077, rel=1e-3)
+    (neuron,) = planted.of("dead_but_bos", 0)[:1]
+    card = run.neuron(0, neuron.neuron)
+    assert card.classes == ["dead but for </s>"] and "all of them </s>" in str(card) and "« </s>»" in str(card)
+    assert card.to_dict()["frequency_upper_bound"] is None
+
+
+def test_colour_adds_nothing_else(cards: list[tuple[PlantedNeuron, Card]]) -> None:
+    for _, card in cards:
+        painted = card.lines(paint=lambda role, text: f"\x1b[1m{text}\x1b[0m")
+        assert [ANSI.sub("", line) for line in painted] == card.lines() != painted
+        assert not any("\x1b" in line for line in card.lines())
+
+
+def test_as_much_as_is_asked_for(cards: list[tuple[PlantedNeuron, Card]]) -> None:
+    card, verdict = max(
+        ((card, each) for _, card in cards for each in card.ngrams), key=lambda pair: len(pair[1].triggers)
+    )
+    assert sum("«" in line for line in card.lines(contexts=3)) == 3
+    assert not any("«" in line or "contexts" in line for line in card.lines(contexts=0))
+    less = len(verdict.triggers) - 4
+    assert less > 40 and f"  and {less} {verdict.word}s more" in card.lines(rows=4)
+    assert sum("% " in line and '"' in line for line in card.lines(rows=1000, contexts=0)) == sum(
+        len(verdict.triggers) for verdict in card.ngrams
+    )
+
+
+def drawn(content: bytes, text: str) -> Card:
+    """A card in which every text of unknown origin is one of these two."""
+    trigger = Trigger((7,), content, 20, 21, 0.8, True, True, -0.5, -0.4, 0, -0.1)
+    rules = {"coverage": 95, "min_rate": 95, "min_occurrences": 1, "support_occurrences": 5, "support_activations": 100}
+    written = (Written(7, content, -1e-5, True),) * 10
+    return Card(
+        run=text, model=text, layer=3, neuron=1072, n_tokens=1000, activations=20, activations_on_text=20,
+        labels={text: (20, 500), "other": (0, 500)}, rules=rules,
+        ngrams=(Verdict(1, 1, 5, 20, True, False, (trigger,)),),
+        contexts=(Context(9, 0, 9, text, text, content.decode(errors="replace"), text, False, False),),
+        update=Update(written, written, 0.1, True, -0.5, -0.6, 1000, False, "run"),
+    )  # fmt: skip
+
+
+HOSTILE = [
+    "\x1b[2J\x1b[1;1H",
+    "\u202e gnp.exe",
+    "</script>",
+    "\0",
+    "a\r\nb\tc\u2028d",
+    "日本語" * 50,
+    "é" * 400,
+    "\\",
+    '"',
+]
+texts = st.sampled_from(HOSTILE) | st.text(max_size=60)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200) | texts.map(str.encode), texts, st.integers(72, 120))
+def test_whatever_tokens_say_lines_are_lines(content: bytes, text: str, width: int) -> None:
+    card = drawn(content, text)
+    lines = card.lines(width=width)
+    for line in lines:
+        assert line.isprintable() and "\x1b" not in line
+        assert wide(line) <= width or not set('"«') & set(line)
+    plain = json.loads(json.dumps(card.to_dict(), allow_nan=False))
+    assert plain["ngrams"][0]["triggers"][0]["text"] == content.decode(errors="replace")
+    assert plain["contexts"][0]["before"] == text and plain["model"] == text
+
+
+def test_a_card_for_an_eye() -> None:
+    card = drawn(b" \xf0\x9f\xa6\x96\xff", "code")
+    card = replace(card, contexts=(Context(9, 0, 9, "code", "x = '", "🦖", "'\n\treturn", True, False),))
+    assert card.lines() == [
+        "neuron 3.1072 of code: code on 1,000 tokens",
+        "frequency   2.0%, 1 token in 50: active on 20 tokens",
+        "  by label  code 4.0%  other 0%",
+        "class       token detector",
+        "",
+        "tokens",
+        "  ✓ 1 token accounts for 95% of its 20 activations (at most 5)",
+        "  ✓ 1 of 1 covered (active on ≥ 95% of occurrences): 100% of its activations (at least 95%)",
+        "  ✗ those seen ≥ 5 times: 100% of its activations (at least 95%); 20 activations (at least 100)",
+        "     active        of    rate  at least  projected   rank    ✓ covered",
+        '         20        21   95.2%     80.0%     -0.500      0    ✓ " 🦖\\xff"',
+        "",
+        "contexts    1 of 20 activations, at random",
+        "  code  x = '«🦖»'⏎⇥return…",
+        "",
+        "writes      its value vector, projected on 1,000 tokens; rank 0 is the most suppressed",
+        "  suppresses its triggers: mean projection -0.500, -0.600 centred; below 0 for 1 of 1",
+        '  promotes   " 🦖\\xff"* -1.0e-05  " 🦖\\xff"* -1.0e-05  " 🦖\\xff"* -1.0e-05  " 🦖\\xff"* -1.0e-05',
+        *['             " 🦖\\xff"* -1.0e-05  " 🦖\\xff"* -1.0e-05  " 🦖\\xff"* -1.0e-05  " 🦖\\xff"* -1.0e-05'],
+        *['             " 🦖\\xff"* -1.0e-05  " 🦖\\xff"* -1.0e-05'],
+        '  suppresses " 🦖\\xff"* -1.0e-05  " 🦖\\xff"* -1.0e-05  " 🦖\\xff"* -1.0e-05  " 🦖\\xff"* -1.0e-05',
+        *['             " 🦖\\xff"* -1.0e-05  " 🦖\\xff"* -1.0e-05  " 🦖\\xff"* -1.0e-05  " 🦖\\xff"* -1.0e-05'],
+        *['             " 🦖\\xff"* -1.0e-05  " 🦖\\xff"* -1.0e-05'],
+        "             * a covered trigger's last token",
+    ]
+
+
+# -- text in a terminal --------------------------------------------------------------------------------------------
+
+
+def wide(text: str) -> int:
+    """Cells, counted in another way than cells does."""
+    return sum(
+        0 if unicodedata.category(c)[0] == "M" and unicodedata.combining(c) else
+        2 if unicodedata.east_asian_width(c) in ("W", "F") else 1
+        for c in text
+    )  # fmt: skip
+
+
+@given(st.lists(st.text(max_size=3), max_size=30), st.integers(0, 20), st.booleans(), st.booleans())
+def test_cut(text: list[str], width: int, more: bool, last: bool) -> None:
+    done, whole = cut(text, width, more=more, last=last), "".join(text)
+    assert cells(done) <= width
+    if not more and cells(whole) <= width and len(text) <= 4 * width:
+        assert done == whole
+    elif width:
+        kept = done[1:] if last else done[:-1]
+        assert (done[0] if last else done[-1]) == "…"
+        ends = ["".join(text[i:]) if last else "".join(text[: len(text) - i]) for i in range(len(text) + 1)]
+        assert kept in ends, "a piece is cut in two"
+
+
+def test_cells_and_pieces() -> None:
+    assert [cells(text) for text in ("", "abc", "日本", "e\u0301", "🦖", "«⏎…»")] == [0, 3, 4, 1, 2, 4]
+    assert pieces("a\x1b\u202e\ud800\U000e0001 ") == ["a", "\\x1b", "\\u202e", "\\ud800", "\\U000e0001", " "]
+    assert "".join(running("a\r\nb\n\tc\r")) == "a⏎b⏎⇥c\\r"
+    assert quoted(b' "\\\n\xe2\x82', 99) == '" \\"\\\\\\n\\xe2\\x82"'
+    assert quoted(b"abcdefghijkl", 10) == '"abcdefg…"' and padded("日", 4) == "日  "
+    assert wrapped("  a ", ["bcd", "ef", "g"], 10) == ["  a bcd", "    ef  g"]
+    assert wrapped("a ", [], 10) == ["a "]
+    assert [percent(x) for x in (0, 1e-7, 0.00994, 0.5, 0.9999, 1)] == [
+        "0%",
+        "1e-05%",
+        "0.99%",
+        "50.0%",
+        "99.9%",
+        "100%",
+    ]
+
+
+# -- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_the_card(planted: Planted, run: Run, run_path: Path, shown: Callable[..., str]) -> None:
+    (neuron,) = planted.of("trigram_detector", 0)[:1]
+    name = f"0.{neuron.neuron}"
+    assert shown(run_path, name).splitlines() == run.neuron(0, neuron.neuron).lines()
+    assert shown(run_path, name, "--contexts", 2, "--triggers", 1).splitlines() == run.neuron(0, neuron.neuron).lines(
+        rows=1, contexts=2
+    )
+    card: dict[str, Any] = json.loads(shown(run_path, name, "--json"))
+    assert (card["layer"], card["neuron"], card["run"]) == (0, neuron.neuron, "planted")
+    assert card["classes"] and card["classes"][-1].startswith("trigram detector")
+    assert [gram["n"] for gram in card["ngrams"]] == [1, 2, 3] and card["rules"]["max_covering_ngrams"] == 50
+    assert [check["rule"] for check in card["ngrams"][2]["checks"]][:2] == ["covering", "covered"]
+    assert {tuple(one["tokens"]) for one in card["ngrams"][2]["triggers"] if one["covered"]} >= set(neuron.triggers)
+    assert card["ngrams"][2]["triggers"][0]["rate"] <= 1 and len(card["contexts"]) == 16
+    assert len(card["update"]["promoted"]) == 10 and card["update"]["source"] == "run"
+
+
+def other(planted: Planted) -> PlantedNeuron:
+    """A neuron that analyze does not project: no detector of any length."""
+    truth = planted.truth()
+    kinds = [truth[f"{gram}_detector"] for gram in ("unigram", "bigram", "trigram")]
+    layer, neuron = np.argwhere(~np.any(kinds, axis=0) & (truth["activations_on_text"] > 0))[0]
+    return next(n for n in planted.neurons if (n.layer, n.neuron) == (layer, neuron))
+
+
+def test_what_the_run_lacks_comes_from_the_checkpoint(
+    planted: Planted, run_path: Path, copy: Path, tmp_path: Path, shown: Callable[..., str]
+) -> None:
+    neuron = other(planted)
+    name = f"{neuron.layer}.{neuron.neuron}"
+    values = planted.projection[neuron.layer, neuron.neuron]
+    card = json.loads(shown(run_path, name, "--json"))
+    assert card["update"]["source"] == "checkpoint" and card["update"]["suppresses"] is None
+    assert [token["id"] for token in card["update"]["suppressed"]] == np.argsort(values)[:10].tolist()
+    rank = {one["tokens"][-1]: one["rank"] for gram in card["ngrams"] for one in gram["triggers"]}
+    assert rank == {token: (values < values[token]).sum() for token in rank} and rank
+    # gone, moved, another
+    attributes = json.loads((copy / "zarr.json").read_text())
+    attributes["attributes"]["model"]["id"] = str(tmp_path / "gone")
+    (copy / "zarr.json").write_text(json.dumps(attributes))
+    (line,) = [line for line in shown(copy, name).splitlines() if line.startswith("writes")]
+    assert "not projected in this run, nor can it be now: no model folder" in line
+    assert shown(copy, name, "--model", planted.folder).splitlines()[1:] == shown(run_path, name).splitlines()[1:]
+    moved = shutil.copytree(planted.folder, tmp_path / "gone")
+    config = json.loads((moved / "config.json").read_text())
+    (moved / "config.json").write_text(json.dumps({**config, "dropout": 0.5}))
+    (line,) = [line for line in shown(copy, name).splitlines() if line.startswith("writes")]
+    assert "is not the one the run was made with" in line
+    assert neurolens(["neuron", str(copy), name, "--model", str(moved)]) == 2
+    assert neurolens(["neuron", str(copy), name, "--model", str(tmp_path / "absent")]) == 2
+
+
+def test_nothing_is_fetched(
+    planted: Planted, copy: Path, shown: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    neuron = other(planted)
+    name = f"{neuron.layer}.{neuron.neuron}"
+    attributes = json.loads((copy / "zarr.json").read_text())
+    attributes["attributes"]["model"] |= {"id": "facebook/opt-none", "revision": "0123abc"}
+    (copy / "zarr.json").write_text(json.dumps(attributes))
+
+    def fetch(*arguments: object, **kwargs: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("neurolens.hub._snapshot", fetch)
+    assert "the hub's cache has no facebook/opt-none any more; fetch it with --model" in shown(copy, name)
+    monkeypatch.setattr("neurolens.hub.cached_folder", lambda repository, revision: planted.folder)
+    assert json.loads(shown(copy, name, "--json"))["update"]["source"] == "checkpoint"
+
+
+def test_fold_norm_is_that_of_the_run(planted: Planted, copy: Path, shown: Callable[..., str]) -> None:
+    analyze_run(copy, fold_norm=True)
+    neuron = other(planted)
+    card = json.loads(shown(copy, f"{neuron.layer}.{neuron.neuron}", "--json"))
+    assert card["update"]["fold_norm"] and card["update"]["source"] == "checkpoint"
+    assert "the final LayerNorm's gain folded in" in shown(copy, f"{neuron.layer}.{neuron.neuron}")
+
+
+def test_a_run_without_vocabulary_shows_ids(planted: Planted, copy: Path, shown: Callable[..., str]) -> None:
+    shutil.rmtree(copy / "vocabulary")
+    (neuron,) = planted.of("unigram_detector", 0)[:1]
+    text = shown(copy, f"0.{neuron.neuron}")
+    assert all(f'"⟨{token}⟩"' in text for (token,) in neuron.triggers) and "projected on the vocabulary;" in text
+
+
+def test_parts_of_an_analysis(copy: Path, shown: Callable[..., str]) -> None:
+    analyze_run(copy, only=["dead", "ngrams"], lengths=1)
+    assert open_run(copy).neuron(0, 20).ngrams[-1].n == 1 and open_run(copy).neuron(0, 20).update is None
+    for name in ("ngrams", "updates"):
+        attributes = json.loads((copy / "results" / "zarr.json").read_text())
+        attributes["attributes"]["parts"].pop(name, None)
+        (copy / "results" / "zarr.json").write_text(json.dumps(attributes))
+    text = shown(copy, "0.20")
+    assert "n-grams     not analysed" in text and "contexts" in text and "\ntokens" not in text
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "expected"),
+    [
+        (2, "3", "'3' is no neuron; expected LAYER.NEURON, for example 3.1072"),
+        (2, "a.b", "is no neuron"),
+        (2, "1.2.3", "is no neuron"),
+        (2, "1.٣", "is no neuron"),
+        (2, "1.", "is no neuron"),
+        (2, "7.0", "has no layer 7; it has 0"),
+        (2, "0.128", "has no neuron 128; its layers have 0 to 127"),
+        (2, "0.999999999", "has no neuron 999999999"),
+        (2, "99999.0", "is no neuron"),
+    ],
+)
+def test_bad_names(
+    code: int, name: str, expected: str, run_path: Path, planted: Planted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if name == "0.128":
+        width = planted.projection.shape[1]
+        name, expected = f"0.{width}", f"has no neuron {width}; its layers have 0 to {width - 1}"
+    assert neurolens(["neuron", str(run_path), name]) == code
+    out, err = capsys.readouterr()
+    assert out == "" and expected in err.strip().splitlines()[-1] and "Traceback" not in err
+
+
+def test_runs_that_cannot_be_looked_at(
+    tiny_model: Path, tmp_path: Path, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert neurolens(["neuron", str(tmp_path / "absent.zarr"), "0.0"]) == 1
+    tokens = np.full((2, POSITIONS), 9, np.int32)
+    tokens[:, 0] = 2
+    collect(tiny_model, Corpus.from_tokens(tokens), tmp_path / "r.zarr")
+    capsys.readouterr()
+    assert neurolens(["neuron", str(tmp_path / "r.zarr"), "0.0"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is not analysed" in line and "neurolens analyze" in line
+    chunk = next(path for path in (copy / "results/contexts/c").rglob("*") if path.is_file())
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(data)
+    assert neurolens(["neuron", str(copy), "0.20"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "results/contexts is damaged" in line
+
+
+def test_python_raises_what_the_command_says(run: Run, copy: Path) -> None:
+    for layer, neuron in ((7, 0), (0, -1), (0, 10**6)):
+        with pytest.raises(UsageError, match="has no"):
+            run.neuron(layer, neuron)
+
+    def fails() -> Any:
+        raise IncompleteError("no weights here")
+
+    card = run.neuron(0, 0, projector=fails)
+    assert card.missing == "its value vector is not projected in this run, nor can it be now: no weights here"
+    with pytest.raises(NeurolensError):
+        open_run(copy / "results").neuron(0, 0)
