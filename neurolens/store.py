@@ -239,9 +239,9 @@ class Store:
 
         `rows` uint8 `(neuron, 8 * ceil(tokens / 64))`, neuron-major in context order.
         """
-        active: Any = self._group[f"layers/{layer:02d}/active"]
         first = block.first_token // 8
         with _writing(), _disk(self.path):
+            active: Any = self._group[f"layers/{layer:02d}/active"]  # an array keeps the setting it was opened with
             active[:, first : first + rows.shape[1]] = rows
             folder = self.path / f"layers/{layer:02d}/active/c"
             for chunk in folder.glob(f"*/{block.index}"):

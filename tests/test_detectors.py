@@ -20,7 +20,7 @@ from neurolens import UsageError, detectors
 from neurolens.corpus import Corpus
 from neurolens.counts import SparseCounts, tabulate_sparse
 from neurolens.detectors import TOP, Rules, cover_layers, find_detectors, wilson_lower_bound
-from neurolens.variables import ngrams
+from neurolens.variables import nest, ngrams
 
 settings.register_profile("laws", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("laws")
@@ -202,7 +202,7 @@ def test_detectors_from_bits_and_token_ids(seed, vocabulary, noise, entries):
     rules = Rules(support_activations=20)
     done = 0
     (grams,) = ngrams(Corpus.from_tokens(tokens), 1, vocabulary)
-    for part, (counts,) in tabulate_sparse(rows, [grams.variable], entries=entries):
+    for part, (counts,) in tabulate_sparse(rows, nest([grams.variable]), entries=entries):
         neurons = [Counter(t for t, a in zip(flat.tolist(), row, strict=True) if a and t != 2) for row in active[part]]
         check([dict(on) for on in neurons], total, counts, rules)
         done += len(neurons)

@@ -86,52 +86,51 @@ def test_scatter_with_fewer_words_than_tokens():
     assert on.tolist() == [[10, 54]]
 
 
-def run_lists(c: Case, codes: np.ndarray) -> list[list[tuple[int, int]]]:
-    """(category, on) in the order in which a category first appears among the set bits."""
+def run_lists(c: Case, codes: list[int], complete: int) -> list[list[tuple[int, int]]]:
+    """(category, on) of the categories below `complete`, in the order in which they first appear among the set bits."""
     lists = []
     for ts in c.set_bits:
         found: dict[int, int] = {}
         for t in ts:
-            if codes[t] >= 0:
-                found[int(codes[t])] = found.get(int(codes[t]), 0) + 1
+            if 0 <= codes[t] < complete:
+                found[codes[t]] = found.get(codes[t], 0) + 1
         lists.append(list(found.items()))
     return lists
 
 
 @given(
     c=cases(),
-    categories=st.sampled_from([1, 2, 3, 50]),
-    kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3),
+    categories=st.lists(st.sampled_from([1, 2, 3, 50]), min_size=1, max_size=4),
+    kind=st.sampled_from(KINDS),
+    twice=st.booleans(),
 )
-def test_runs_list_what_each_neuron_is_active_on(c, categories, kinds):
-    codes = np.stack([draw_codes(c, categories, kind) for kind in kinds])
-    table = np.zeros((len(kinds), categories), np.uint32)
-    starts = np.full((len(kinds), len(c.rows) + 1), -9, np.int64)
+def test_runs_list_what_each_neuron_is_active_on(c, categories, kind, twice):
+    """For the finest coding and for those made of it by joining categories; of each only the first `complete` ones."""
+    finest, levels = draw_codes(c, categories[0], kind), len(categories)
+    base, complete = np.cumsum([0, *categories[:-1]]), c.rng.integers(0, np.array(categories) + 1)
+    parent, codes = np.full(sum(categories), -1, np.int32), [finest.tolist()]
+    for k in range(levels - 1):
+        up = c.rng.integers(0, categories[k + 1], categories[k])
+        parent[base[k] : base[k + 1]] = base[k + 1] + up
+        codes.append([int(up[code]) if code >= 0 else -1 for code in codes[-1]])
+    chosen = c.rng.permutation(len(c.rows))[: c.rng.integers(1, len(c.rows) + 1)]
+    c.set_bits = [c.set_bits[n] for n in chosen]
+    table = np.zeros(sum(categories), np.uint32)
+    starts = np.full((levels, len(chosen) + 1), -9, np.int64)
     room = sum(map(len, c.set_bits)) + 1
     # as much as is promised to be written, and a fence after it
-    category, on = (np.full((len(kinds), room + 3), 77777, dtype) for dtype in (np.int32, np.uint32))
-    kernels.runs(c.rows, codes, table, starts, category, on)
-    assert not table.any()
-    assert (category[:, room:] == 77777).all() and (on[:, room:] == 77777).all()
-    for k in range(len(kinds)):
-        assert starts[k, 0] == 0
-        lists = [
-            list(zip(category[k, a:b].tolist(), on[k, a:b].tolist(), strict=True))
-            for a, b in zip(starts[k], starts[k, 1:], strict=False)
-        ]
-        assert lists == run_lists(c, codes[k])
-
-
-def test_runs_leave_the_table_clean_for_the_next_call():
-    c = case([[True] * 130, [False] * 130, [True] * 130], 130)
-    codes = np.stack([np.arange(130, dtype=np.int32) // 40, np.full(130, -1, np.int32), np.zeros(130, np.int32)])
-    table, starts = np.zeros((3, 4), np.uint32), np.zeros((3, 4), np.int64)
-    category, on = np.zeros((3, 261), np.int32), np.zeros((3, 261), np.uint32)
-    for _ in range(2):
-        kernels.runs(c.rows, codes, table, starts, category, on)
-        assert starts.tolist() == [[0, 4, 4, 8], [0, 0, 0, 0], [0, 1, 1, 2]]
-        assert on[0, :8].tolist() == [40, 40, 40, 10] * 2 and category[0, :8].tolist() == [0, 1, 2, 3] * 2
-        assert on[2, :2].tolist() == [130, 130] and not table.any()
+    category, on = (np.full((levels, room + 3), 77777, dtype) for dtype in (np.int32, np.uint32))
+    for _ in range(1 + twice):  # what it leaves behind does not matter to the next call
+        kernels.runs(c.rows, chosen, finest, parent, base, complete, table, starts, category, on)
+        assert not table.any()
+        assert (category[:, room:] == 77777).all() and (on[:, room:] == 77777).all()
+        for k in range(levels):
+            assert starts[k, 0] == 0
+            lists = [
+                list(zip(category[k, a:b].tolist(), on[k, a:b].tolist(), strict=True))
+                for a, b in zip(starts[k], starts[k, 1:], strict=False)
+            ]
+            assert lists == run_lists(c, codes[k], complete[k])
 
 
 @given(c=cases())

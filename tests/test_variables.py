@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from neurolens import NeurolensError, variables
 from neurolens.corpus import Corpus, context_order
-from neurolens.variables import Variable, ngrams
+from neurolens.variables import Variable, nest, ngrams
 
 settings.register_profile("laws", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("laws")
@@ -156,3 +156,15 @@ def test_the_separator_is_the_corpus_own():
 def test_a_token_beyond_the_vocabulary_is_refused():
     with pytest.raises(NeurolensError, match="'unigram' has codes"):
         ngrams(Corpus.from_tokens(np.array([[2, 5, 9]])), 1, 9)
+
+
+# nesting
+
+
+def test_only_what_divides_the_one_before_is_nested_in_it():
+    halves, thirds = np.repeat([0, 1], 3).astype(np.int32), np.repeat([0, 1, 2], 2).astype(np.int32)
+    one, two, three = Variable("one", halves, 2), Variable("two", np.arange(6, dtype=np.int32), 6), thirds
+    for variables_ in ([one, Variable("three", three, 3)], [Variable("some", np.where(halves, halves, -1), 2), two]):
+        with pytest.raises(NeurolensError, match="is not nested in the one before"):
+            nest(variables_)
+    assert nest([one, two]).variables == [one, two]
