@@ -47,7 +47,8 @@ class Example:
 class Examples:
     """Examples of a run, by layer.
 
-    name, layers, model_layers, n_tokens, rules  as those of a `Table`
+    name, layers, model_layers, n_tokens  as those of a `Table`
+    rules      thresholds of the detectors, and what was asked of the updates
     detectors  how many well supported token detectors there were to choose from
     examples   those chosen; none if there are no such detectors
     token      id → text
@@ -69,6 +70,7 @@ def find_examples(
     updates: Callable[[int], Mapping[str, np.ndarray]],
     token: Callable[[int], str],
     *,
+    asked: Mapping[str, Any],
     count: int = 8,
 ) -> Examples:
     """At most `count` examples of a run; the tables of the layers they are in are read, no others.
@@ -76,6 +78,7 @@ def find_examples(
     neurons   columns unigram_detector_supported bool, activations_on_text int64 `(layer, neuron)`
     triggers  layer → columns neuron, n, on, total, covered `(trigger,)`, tokens `(trigger, gram)`
     updates   layer → columns neuron `(row,)` ascending, promoted, suppressed `(row, token)`, −1 for none
+    asked     what was asked of the updates
 
     Raises NeurolensError if a chosen neuron has no row in `updates`.
     """
@@ -101,8 +104,8 @@ def find_examples(
             tokens = [tuple(Token(int(id_), bool(id_ in own)) for id_ in ids if id_ >= 0) for ids in shown]
             found.append(Example(layer, neuron, int(active[neuron]), *tokens))
     return Examples(
-        neurons.name, neurons.layers, neurons.model_layers, neurons.n_tokens, neurons.rules,
-        int(supported.sum()), tuple(found), token,
+        neurons.name, neurons.layers, neurons.model_layers, neurons.n_tokens,
+        {**neurons.rules, **asked}, int(supported.sum()), tuple(found), token,
     )  # fmt: skip
 
 

@@ -91,6 +91,7 @@ class Run:
             if "updates" not in self.parts:
                 names = [name for name in names if name not in LAYER_UPDATES]
             header[folder] = self._header(names, folder)
+            header[folder]["rules"] = {**header[folder]["rules"], **self.parts.get("updates", {})}
         overall = Table(**header["results/overall"], coords={"support": SUPPORT, "n": n})
         return ByLayer(**header["results/by_layer"], n=n, overall=overall)
 
@@ -140,7 +141,8 @@ class Run:
         def token(id_: int) -> str:  # a token may be a part of a character: its bytes are told then
             return vocabulary[id_].decode(errors="backslashreplace") or vocabulary.token(id_)
 
-        return find_examples(self.neurons, self.triggers, self.updates, token, count=count)
+        asked = self.parts["updates"]
+        return find_examples(self.neurons, self.triggers, self.updates, token, asked=asked, count=count)
 
     def table(self, kind: str) -> Table | Examples:
         """The table of a kind, "neurons", "by_layer" or "examples": what figures are drawn of (`FIGURES[name].table`).

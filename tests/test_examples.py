@@ -47,7 +47,7 @@ def made_up(
 
 def found(tables: tuple[Neurons, dict[int, Table], dict[int, Table]], count: int = 8) -> Examples:
     neurons, triggers, updates = tables
-    return find_examples(neurons, triggers.__getitem__, updates.__getitem__, str, count=count)
+    return find_examples(neurons, triggers.__getitem__, updates.__getitem__, str, asked={"k": K}, count=count)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -84,6 +84,7 @@ def test_examples_are_the_detectors_with_the_most_triggers_and_hold_what_the_tab
     assert len(expected) == min(count, sum(map(sum, supported)))
     assert result.detectors == sum(map(sum, supported)) and result.token(7) == "7"
     assert (result.name, result.model_layers, result.n_tokens) == ("run", 9, 1000)
+    assert result.rules == {"support_occurrences": 5, "k": K}
 
 
 def test_only_tables_of_layers_with_examples_are_read():

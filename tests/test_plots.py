@@ -35,7 +35,7 @@ from neurolens.tables import SUPPORT, ByLayer, Neurons, Table
 
 RULES = {
     "max_covering": 5, "max_covering_ngrams": 50, "coverage": 95, "min_rate": 95, "min_occurrences": 1,
-    "support_occurrences": 5, "support_activations": 100,
+    "support_occurrences": 5, "support_activations": 100, "null_neurons": 99, "null_tokens": 49, "fold_norm": False,
 }  # fmt: skip
 HOSTILE = [
     "$\\frac{1}{$^_x_", "_underscore", "W" * 300, "a\n\x1b[31mb\u202ec\ud800</svg>&amp;",
@@ -463,6 +463,16 @@ def test_captions_state_model_tokens_layers_and_thresholds():
     assert "account for 90% of its activations" in said
 
 
+def test_what_was_asked_of_the_updates_is_told():
+    said = words(drawn("suppression", "one run"))
+    assert "for 99 alive neurons" in said and "with 49 sets of other tokens" in said and "gain" not in said
+    folded = table("b", rules={**RULES, "fold_norm": True, "null_tokens": 7})
+    said = words(draw("examples", of_kind("examples", [folded])))
+    assert "(the gain of the final norm folded in)." in said
+    said = words(draw("suppression", of_kind("suppression", [table("a"), folded])))
+    assert "(the gain of the final norm folded in for some runs)." in said and "with 7 or 49 sets" in said
+
+
 def test_rules_that_differ_are_told_by_run():
     said = words(draw("detectors", [table("a"), table("b", rules={**RULES, "max_covering": 7})]))
     a, b = said.split("• a:")[1].split("• b:")
@@ -593,7 +603,7 @@ def test_tokens_show_their_spaces_and_what_is_no_text():
 
 @pytest.mark.parametrize("figure", [figure for figure in FIGURES if figure not in VARIANTS])
 def test_saved_twice_is_the_same_bytes_whatever_the_settings(figure: str, tmp_path: Path):
-    runs = [table("a $x$"), table("b", seed=1)]
+    runs = [table("a $x$"), table("b", seed=1)] if figure in ("dead", "covered") else [table("a $x$")]
     first = save(draw(figure, of_kind(figure, runs)), tmp_path / "one", figure)
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.hashsalt": "other", "savefig.dpi": 20}):
         before = dict(matplotlib.rcParams)

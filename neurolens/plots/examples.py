@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from neurolens.examples import Example, Examples
 from neurolens.plots.sheet import HEAD, MARGIN, WIDTH, FigureSpec, sheet, words
 from neurolens.plots.text import run_names, token_text, width
-from neurolens.plots.updates import PROJECTED
+from neurolens.plots.updates import projected
 
 _HEAD, _LINE, _SIZE = 0.65, 0.205, 8.5  # inches above the rows of a run, inches a line of tokens, points
 _TITLES = ("neuron", "triggers", "promotes", "suppresses")
@@ -26,7 +26,7 @@ def examples(spec: FigureSpec, runs: Sequence[Examples], *, most_triggers: int =
     limit = {(run.rules["support_occurrences"], run.rules["support_activations"]) for run in runs}
     least = "; ".join(f"each trigger at least {seen:,}×, the neuron active at least {on:,}×" for seen, on in limit)
     caption = (
-        f"{PROJECTED}. Shown are well supported token detectors ({least if len(limit) == 1 else 'rules differ'}),"
+        f"{projected(runs)} Shown are well supported token detectors ({least if len(limit) == 1 else 'rules differ'}),"
         " chosen evenly over the layers that have any, of a layer's those with the most triggers first, then the most"
         " active: not for what they promote. Triggers: tokens the neuron responds to always and to little else, from"
         " the one it is most often active on. Promoted and suppressed tokens: the most extreme ones, from the most"

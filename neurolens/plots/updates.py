@@ -25,11 +25,6 @@ SHARES: dict[str, tuple[str, dict[str, Any]]] = {
         {"color": "#E69F00", "marker": "^", "linestyle": (0, (1, 1.5))},
     ),
 }
-PROJECTED = (
-    "An active neuron adds its value vector, its row of the block's second matrix, to the residual stream; its product"
-    " with a token's row of the unembedding says by how much that raises (promotes) or lowers (suppresses) the score"
-    " of the token as the next one"
-)
 
 
 def suppression(spec: FigureSpec, runs: Sequence[ByLayer]) -> Figure:
@@ -39,12 +34,16 @@ def suppression(spec: FigureSpec, runs: Sequence[ByLayer]) -> Figure:
     detectors by the rules of the run, right those that are well supported; below each, how many they are.
     """
     meaning, rest = detector_rules(runs, spec.n)
+    neurons, tokens = (
+        " or ".join(map(str, sorted({run.rules[name] for run in runs}))) for name in ("null_neurons", "null_tokens")
+    )
     caption = (
-        f"{meaning} {PROJECTED}. Shown is the share of token detectors whose value vector points away from their"
-        " triggers: its mean product with them, weighted by activations, is below 0. Beside it the same share for alive"
-        " neurons of the layer that are no detectors, with the same tokens, and for the detectors with tokens about as"
-        " frequent as their triggers. Bars: 95% intervals, clustered by token. The paper (§4.4) found more than 80%,"
-        " and compares with nothing."
+        f"{meaning} {projected(runs)} Shown is the share of token detectors whose value vector points away from their"
+        " triggers: its mean product with them, weighted by activations, is below 0. Nulls: the same share for"
+        f" {neurons} alive neurons of the layer (or all there are) that are no detectors, with the same tokens; and for"
+        f" the detectors with {tokens} sets of other tokens, those nearest to their triggers in frequency (variants of"
+        " these left out)."
+        " Bars: 95% intervals, clustered by token. The paper (§4.4) found more than 80%, and compares with nothing."
     )
 
     def fact(run: ByLayer) -> str:
@@ -78,6 +77,21 @@ def suppression(spec: FigureSpec, runs: Sequence[ByLayer]) -> Figure:
         looks = [Line2D([], [], **look, **_mark(1)) for _, look in SHARES.values()]
         legend(figure, looks, list(SHARES), "top", ncols=3, handlelength=3)
     return figure
+
+
+def projected(runs: Sequence[Any]) -> str:
+    """What promoting and suppressing is, for captions, by the `rules` of the runs."""
+    folded = {bool(run.rules["fold_norm"]) for run in runs}
+    return (
+        "An active neuron adds its value vector, its row of the block's second matrix, to the residual stream; its"
+        " product with a token's row of the unembedding says by how much that raises (promotes) or lowers (suppresses)"
+        " the score of the token as the next one"
+        + (
+            f" (the gain of the final norm folded in{' for some runs' if len(folded) > 1 else ''})."
+            if any(folded)
+            else "."
+        )
+    )
 
 
 def _shares(ax: Axes, run: ByLayer, n: int, support: int) -> None:
