@@ -3,7 +3,6 @@ number equals a brute-force one computed from float activations by code that sha
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,66 +17,143 @@ from neurolens.cli import run as neurolens
 from neurolens.run import Run, open_run
 from neurolens.testing import Planted, planted_opt
 
+DETECTORS = {1: "unigram_detector", 2: "bigram_detector", 3: "trigram_detector"}
+
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "disguised"])
 def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Planted, Run]:
-    """A planted model, collected from its text and analysed with the command line."""
+    """A planted model, collected from its labelled text and analysed with the command line."""
     folder = tmp_path_factory.mktemp("planted")
     planted = planted_opt(folder / "model", disguise=request.param)
-    data = folder / "text.jsonl"
-    data.write_text("".join(json.dumps({"text": text}) + "\n" for text in planted.texts()), encoding="utf-8")
+    data = planted.write_jsonl(folder / "text.jsonl")
     run = folder / "run.zarr"
-    command = ["collect", str(folder / "model"), str(data), "-o", str(run)]
+    command = ["collect", str(folder / "model"), str(data), "-o", str(run), "--label-key", "label"]
     assert neurolens([*command, "--batch-tokens", "512", "--block-tokens", "2048"]) == 0
-    assert neurolens(["analyze", str(run)]) == 0
+    assert neurolens(["analyze", str(run), "--all"]) == 0
     return planted, open_run(run)
 
 
 def test_planted_corpus_comes_back(planted: tuple[Planted, Run]) -> None:
     truth, run = planted
-    np.testing.assert_array_equal(run.store.corpus().tokens, truth.tokens)
+    corpus = run.store.corpus()
+    assert corpus.label_names == truth.label_names
+    for label in range(len(truth.label_names)):
+        np.testing.assert_array_equal(corpus.tokens[corpus.label == label], truth.tokens[truth.label == label])
     assert len(run.store.blocks) > 2
 
 
-@pytest.mark.parametrize("kind", ["dead", "dead_but_bos", "unigram_detector"])
+@pytest.mark.parametrize("kind", ["dead", "dead_but_bos", *DETECTORS.values()])
 def test_planted_neurons_are_found_and_nothing_else(kind: str, planted: tuple[Planted, Run]) -> None:
     """Precision and recall 1.0 in every layer."""
     truth, run = planted
     expected = truth.truth()[kind]
     assert expected.any(axis=1).all() and not expected.all(axis=1).any(), "each layer has some and is not all of them"
     np.testing.assert_array_equal(run.neurons[kind], expected)
+    for neuron in truth.of(kind):
+        assert expected[neuron.layer, neuron.neuron]
 
 
-@pytest.mark.parametrize("rule", ["rate", "coverage", "number", "dead", "dead_but_bos"])
-def test_near_misses_are_rejected(rule: str, planted: tuple[Planted, Run]) -> None:
+@pytest.mark.parametrize("column", ["activations", "activations_on_text", "unigrams_95", "bigrams_95", "trigrams_95"])
+def test_planted_numbers(column: str, planted: tuple[Planted, Run]) -> None:
+    truth, run = planted
+    np.testing.assert_array_equal(run.neurons[column], truth.truth()[column])
+
+
+@pytest.mark.parametrize("kind", DETECTORS.values())
+def test_planted_support(kind: str, planted: tuple[Planted, Run]) -> None:
+    truth, run = planted
+    np.testing.assert_array_equal(run.neurons[f"{kind}_supported"], truth.truth()[f"{kind}_supported"])
+
+
+@pytest.mark.parametrize("n", DETECTORS)
+@pytest.mark.parametrize("rule", ["rate", "coverage", "number"])
+def test_near_misses_of_detectors_are_rejected(rule: str, n: int, planted: tuple[Planted, Run]) -> None:
     truth, run = planted
     for layer in run.store.layers:
-        misses = truth.near_misses(rule, layer)
+        misses = truth.near_misses(rule, layer, n=n)
         assert misses
         for neuron in misses:
-            assert not run.neurons["unigram_detector"][layer, neuron.neuron]
-            if rule == "dead":
-                assert not run.neurons["dead"][layer, neuron.neuron]
-            if rule == "dead_but_bos":
-                assert not run.neurons["dead_but_bos"][layer, neuron.neuron]
+            assert not run.neurons[DETECTORS[n]][layer, neuron.neuron]
             if rule == "number":
-                assert run.neurons["unigrams_95"][layer, neuron.neuron] == 6
+                number = run.neurons[f"{DETECTORS[n].removesuffix('_detector')}s_95"][layer, neuron.neuron]
+                assert number == (6 if n == 1 else 51)
 
 
-def test_planted_triggers_and_rates(planted: tuple[Planted, Run]) -> None:
+@pytest.mark.parametrize("kind", ["dead", "dead_but_bos"])
+def test_near_misses_of_death_are_rejected(kind: str, planted: tuple[Planted, Run]) -> None:
+    truth, run = planted
+    for layer in run.store.layers:
+        misses = truth.near_misses(kind, layer)
+        assert misses and not any(run.neurons[kind][layer, neuron.neuron] for neuron in misses)
+
+
+@pytest.mark.parametrize("n", DETECTORS)
+def test_planted_triggers_and_rates(n: int, planted: tuple[Planted, Run]) -> None:
     truth, run = planted
     for layer in run.store.layers:
         triggers = run.triggers(layer)
-        active = truth.active(layer)
-        tokens = truth.tokens.ravel()
-        for neuron in truth.of("unigram_detector", layer):
-            mine = triggers["neuron"] == neuron.neuron
-            covered = mine & triggers["covered"]
-            assert tuple(sorted(triggers["tokens"][covered, -1].tolist())) == neuron.triggers
-            for row in np.flatnonzero(mine):
-                token = triggers["tokens"][row, -1]
-                assert triggers["on"][row] == (active[neuron.neuron] & (tokens == token)).sum()
-                assert triggers["total"][row] == (tokens == token).sum()
+        for neuron in truth.of(DETECTORS[n], layer):
+            mine = (triggers["neuron"] == neuron.neuron) & (triggers["n"] == n)
+            grams = [tuple(row) for row in triggers["tokens"][:, -n:].tolist()]
+            assert sorted(grams[row] for row in np.flatnonzero(mine & triggers["covered"])) == list(neuron.triggers)
+            verdict = truth.verdict(neuron, n)
+            counts = zip(verdict.on, verdict.total, strict=True)
+            expected = dict(zip(verdict.members, counts, strict=True))
+            members = np.flatnonzero(mine & triggers["member"])
+            assert {grams[r]: (triggers["on"][r], triggers["total"][r]) for r in members} == expected
+
+
+def test_planted_updates(planted: tuple[Planted, Run]) -> None:
+    """Which detectors suppress their triggers; what each neuron promotes and suppresses; the ranks of triggers."""
+    truth, run = planted
+    known = truth.truth()
+    np.testing.assert_array_equal(run.neurons["suppresses_triggers"], known["suppresses_triggers"])
+    for column in ("trigger_projection", "trigger_projection_centred"):
+        np.testing.assert_allclose(run.neurons[column], known[column], atol=1e-6)
+    for layer in run.store.layers:
+        assert {-1, 0, 1} == set(known["suppresses_triggers"][layer].tolist())
+        updates, triggers, projection = run.updates(layer), run.triggers(layer), truth.projection[layer]
+        assert updates["neuron"].tolist() == list(range(len(projection)))
+        rising = projection.argsort(axis=1)
+        np.testing.assert_array_equal(updates["suppressed"], rising[:, :10])
+        np.testing.assert_array_equal(updates["promoted"], rising[:, ::-1][:, :10])
+        place = triggers["neuron"], triggers["tokens"][:, -1]
+        np.testing.assert_array_equal(triggers["rank"], rising.argsort(axis=1)[place])
+        np.testing.assert_allclose(triggers["projection"], projection[place], atol=1e-6)
+        for neuron in (neuron for neuron in truth.neurons if neuron.layer == layer):
+            most = min(10, len(neuron.suppresses))
+            assert tuple(updates["suppressed"][neuron.neuron, :most].tolist()) == neuron.suppresses[:most]
+            most = min(10, len(neuron.promotes))
+            assert tuple(updates["promoted"][neuron.neuron, :most].tolist()) == neuron.promotes[:most]
+
+
+@pytest.mark.parametrize("n", DETECTORS)
+def test_planted_layers(n: int, planted: tuple[Planted, Run]) -> None:
+    """Detectors of each layer, the n-grams they cover, and how many of them suppress their triggers."""
+    truth, run = planted
+    known, seen, before = truth.truth(), set(), set()
+    found = {name: run.by_layer[name][:, n - 1] for name in ("detectors", "covered", "new", "cumulative")}
+    for layer in run.store.layers:
+        detects, supported = known[DETECTORS[n]][layer], known[f"{DETECTORS[n]}_supported"][layer]
+        assert found["detectors"][:, layer].tolist() == [detects.sum(), supported.sum()]
+        detectors = [neuron for neuron in truth.neurons if neuron.layer == layer and detects[neuron.neuron]]
+        here = {ngram for neuron in detectors for ngram in truth.verdict(neuron, n).covered}
+        expected = (len(here), len(here - seen), len(seen | here))
+        assert tuple(found[name][0, layer] for name in ("covered", "new", "cumulative")) == expected
+        assert run.by_layer["new_to_previous"][0, n - 1, layer] == len(here - before)
+        seen, before = seen | here, here
+        if n == 1:
+            suppress = known["suppresses_triggers"][layer]
+            expected = [(suppress[those] == 1).mean() for those in (detects, supported)]
+            np.testing.assert_allclose(run.by_layer["suppressing"][:, 0, layer], expected)
+
+
+def test_planted_domains(planted: tuple[Planted, Run]) -> None:
+    truth, run = planted
+    for layer in run.store.layers:
+        count = run.store.read(f"counts/layers/{layer:02d}/label")
+        for label in range(len(truth.label_names)):
+            np.testing.assert_array_equal(count[:, label] == 0, truth.dead_in(label)[layer])
 
 
 def float_activations(model: Path, tokens: np.ndarray, batch: int) -> np.ndarray:

@@ -1,11 +1,14 @@
-"""The planted model is what it says: through the plain Hugging Face forward, and by the paper's rules read literally.
+"""The planted model computes what it says: through the plain Hugging Face forward every bit is that of its rule. And
+the corpus is what it says. What else is known of the neurons is the matter of test_planted_answers.py.
 
-Nothing of the package is used here but `neurolens.testing`; the forward, the hooks and the rules are our own."""
+Nothing of the package is used here but `neurolens.testing`; the forward and the hooks are our own."""
 
 from __future__ import annotations
 
+import doctest
+import json
 from collections import Counter
-from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,10 @@ import torch
 from safetensors import safe_open
 from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
 
-from neurolens.testing import BOS, COUNTS, OPT_SHAPES, SPECIAL, Planted, planted_opt, random_opt
+import neurolens.testing
+from neurolens.testing import BOS, COUNTS, LABELS, OPT_SHAPES, SPECIAL, Planted, planted_opt, random_opt
 
-LAYERS = 3
+LAYERS, NEURONS, WORDS = 3, 128, 64
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -43,9 +47,9 @@ def planted(request) -> Planted:
     return request.getfixturevalue(request.param)
 
 
-def load(folder: Path) -> Any:
+def load(folder: Path, *, attention: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:
     made: Any = OPTForCausalLM.from_pretrained(
-        folder, attn_implementation="sdpa", torch_dtype=torch.float32, output_loading_info=True
+        folder, attn_implementation=attention, torch_dtype=dtype, output_loading_info=True
     )
     model, info = made
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
@@ -74,39 +78,17 @@ def forward(model: Any, tokens: np.ndarray, batch: int) -> tuple[list[np.ndarray
     return [torch.cat(parts).numpy().T for parts in bits], margin
 
 
-@dataclass
-class Found:
-    number: int  # covering number
-    activations: int  # on anything but `</s>`
-    on: Counter
-    covered: dict[int, int]  # token → activations
-    candidates: int  # tokens in the covering set
-    detector: bool
-
-
-def token_rules(active: np.ndarray, tokens: np.ndarray, rate: int = 95, coverage: int = 95) -> Found:
-    """Covering number and token detector, from the words of the method and with Python's integers."""
-    ids = tokens.ravel().tolist()
-    total = Counter(ids)
-    on = Counter(t for t, a in zip(ids, active.tolist(), strict=True) if a and t != BOS)
-    activations, number, taken, least = sum(on.values()), 0, 0, 0
-    for _, count in on.most_common():
-        if 100 * taken >= 95 * activations:
-            break
-        number, taken, least = number + 1, taken + count, count
-    candidates = [t for t, count in on.items() if count >= least]
-    covered = {t: on[t] for t in candidates if 100 * on[t] >= rate * total[t]}
-    detector = 1 <= number <= 5 and len(covered) > 0 and 100 * sum(covered.values()) >= coverage * activations
-    return Found(number, activations, on, covered, len(candidates), detector)
-
-
-@pytest.mark.parametrize("batch", [1, 8])
-def test_every_bit_is_the_planted_one(planted, batch):
-    bits, margin = forward(load(planted.folder), planted.tokens, batch)
+@pytest.mark.parametrize(
+    ("attention", "batch", "dtype"),
+    [*product(("sdpa", "eager"), (1, 8), ("float32",)), *product(("sdpa", "eager"), (8,), ("float16",))],
+)
+def test_every_bit_is_the_planted_one(planted, attention, batch, dtype):
+    model = load(planted.folder, attention=attention, dtype=getattr(torch, dtype))
+    bits, margin = forward(model, planted.tokens, batch)
     for layer in range(LAYERS):
-        assert bits[layer].shape == (64, planted.tokens.size)
+        assert bits[layer].shape == (NEURONS, planted.tokens.size)
         assert (bits[layer] != planted.active(layer)).sum() == 0, layer
-        assert margin[layer] > 1, layer  # rounding is 1e-5: dead neurons too are far from 0
+        assert margin[layer] > 1, layer  # rounding is 1e-5 (fp16: 0.1): dead neurons too are far from 0
 
 
 @pytest.mark.parametrize("broken", ["causality", "positions", "attention", "norm"])
@@ -131,8 +113,8 @@ def test_any_order_of_the_sequences(disguised):
     order = np.random.default_rng(1).permutation(len(disguised.tokens))
     bits, _ = forward(load(disguised.folder), disguised.tokens[order], 8)
     for layer in range(LAYERS):
-        before = disguised.active(layer).reshape(64, *disguised.tokens.shape)
-        assert np.array_equal(bits[layer], before[:, order].reshape(64, -1))
+        before = disguised.active(layer).reshape(NEURONS, *disguised.tokens.shape)
+        assert np.array_equal(bits[layer], before[:, order].reshape(NEURONS, -1))
 
 
 def test_the_disguise_changes_no_output_and_hides_the_axes(plain, disguised):
@@ -140,7 +122,7 @@ def test_the_disguise_changes_no_output_and_hides_the_axes(plain, disguised):
     ids = torch.from_numpy(plain.tokens[:4]).long()
     models = [load(planted.folder) for planted in (plain, disguised)]
     with torch.inference_mode():
-        one, other = (model(ids).logits for model in models)
+        one, other = (model(ids).logits[..., :WORDS] for model in models)
     assert one.std() > 0.1
     torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
     for model, hidden in zip(models, (False, True), strict=True):
@@ -149,131 +131,99 @@ def test_the_disguise_changes_no_output_and_hides_the_axes(plain, disguised):
                 assert ((weight.abs() > 1e-6).float().mean() > 0.99) == hidden
     same = [p.kind == d.kind for p, d in zip(plain.neurons, disguised.neurons, strict=True)]
     assert not all(same)
-    assert Counter(n.rule.need for n in plain.neurons) == Counter(n.rule.need for n in disguised.neurons)
-
-
-def test_the_rules_accept_exactly_the_planted_neurons(planted):
-    truth = planted.truth()
-    assert all(kind.shape == (LAYERS, 64) for kind in truth.values())
-    special = planted.tokens.ravel() == BOS
-    for layer in range(LAYERS):
-        active = planted.active(layer)
-        neurons = [n for n in planted.neurons if n.layer == layer]
-        assert [n.neuron for n in neurons] == list(range(64))
-        assert np.array_equal(truth["dead"][layer], ~active.any(1))
-        assert np.array_equal(truth["dead_but_bos"][layer], active.any(1) & ~active[:, ~special].any(1))
-        found = [token_rules(row, planted.tokens) for row in active]
-        assert truth["unigram_detector"][layer].tolist() == [f.detector for f in found]
-        for neuron, f in zip(neurons, found, strict=True):
-            if f.detector:
-                assert neuron.triggers == tuple(sorted(f.covered))
-
-
-def test_what_every_layer_holds(planted):
-    tokens = planted.tokens.ravel()
-    special = tokens == BOS
-    total = Counter(tokens.tolist())
-    for layer in range(LAYERS):
-        active = planted.active(layer)
-        assert len(planted.of("dead", layer)) >= 3
-        at = [np.flatnonzero(active[n.neuron]) % planted.tokens.shape[1] for n in planted.of("dead_but_bos", layer)]
-        assert {(bool((a == 0).any()), bool((a > 0).any())) for a in at} == {(1, 1), (1, 0), (0, 1)}
-        detectors = planted.of("unigram_detector", layer)
-        found = [token_rules(active[n.neuron], planted.tokens) for n in detectors]
-        for count in range(1, 6):  # with and without activations on `</s>`
-            with_bos = [active[n.neuron, special].any() for n in detectors if len(n.triggers) == count]
-            assert set(with_bos) == {False, True}
-        assert any(100 * f.on[t] == 95 * total[t] for f in found for t in f.covered)
-        assert any(100 * sum(f.covered.values()) == 95 * f.activations for f in found)
-        assert {f.activations for f in found} >= {1, 4}
-        assert any(f.candidates > f.number and len(f.covered) < f.candidates for f in found)  # ties
-        density = active.mean(1)
-        assert (density == 1).any()
-        others = [density[n.neuron] for n in planted.of("other", layer) if not n.near_miss]
-        assert sum(0.4 < d < 0.6 for d in others) >= 3 and len(others) >= 10
-
-
-def test_near_misses_fail_the_rule_they_were_planted_to_fail(planted):
-    special = planted.tokens.ravel() == BOS
-    total = Counter(planted.tokens.ravel().tolist())
-    for layer in range(LAYERS):
-        active = planted.active(layer)
-
-        def found(neuron, active=active, **thresholds) -> Found:
-            assert neuron.kind == "other" and neuron.near_miss
-            return token_rules(active[neuron.neuron], planted.tokens, **thresholds)
-
-        kinds = ("rate", "coverage", "number", "dead", "dead_but_bos")
-        rate, coverage, number, dead, bos = (planted.near_misses(kind, layer) for kind in kinds)
-        assert min(map(len, (rate, coverage, number, dead, bos))) >= 1
-        for neuron in rate:
-            (token,) = neuron.triggers
-            f = found(neuron)
-            assert f.number == 1 and not f.covered and not f.detector
-            assert 100 * f.on[token] == 94 * total[token] and f.on[token] == f.activations
-            assert found(neuron, rate=94).detector and not found(neuron, coverage=94).detector
-        for neuron in coverage:
-            f = found(neuron)
-            assert f.number == len(neuron.triggers) + 1 <= 5 and tuple(sorted(f.covered)) == neuron.triggers
-            assert 100 * sum(f.covered.values()) == 94 * f.activations and not f.detector
-            assert found(neuron, coverage=94).detector and not found(neuron, rate=94).detector
-        for neuron in number:
-            f = found(neuron)
-            assert f.number == len(neuron.triggers) == 6 and tuple(sorted(f.covered)) == neuron.triggers
-            assert sum(f.covered.values()) == f.activations and all(f.on[t] == total[t] for t in f.on)
-        assert [active[n.neuron].sum() for n in dead] == [1] * len(dead)
-        for neuron in bos:
-            assert active[neuron.neuron, ~special].sum() == 1 and active[neuron.neuron, special].all()
+    for layer in range(LAYERS):  # the same neurons in another order, each with the value vector it was planted with
+        known = [
+            sorted((repr(n.rule), *p.projection[layer, n.neuron].tolist()) for n in p.neurons if n.layer == layer)
+            for p in (plain, disguised)
+        ]
+        assert known[0] == known[1]
 
 
 def test_the_corpus(plain):
     tokens = plain.tokens
-    assert tokens.dtype == np.int32 and tokens.shape == (128, 64)
+    assert tokens.dtype == np.int32 and tokens.shape == (144, 64)
     special = tokens == BOS
     assert special[:, 0].all() and not special[:, [1, -1]].any()
     assert not (special[:, 1:] & special[:, :-1]).any()
     assert (special.sum(1) > 2).any() and (special.sum(1) == 1).any()
-    counts = np.bincount(tokens.ravel(), minlength=48)
-    assert (counts[[0, 1, 3]] == 0).all() and (counts[SPECIAL:] > 0).all() and len(counts) == 48
+    counts = np.bincount(tokens.ravel(), minlength=WORDS)
+    assert (counts[[0, 1, 3]] == 0).all() and (counts[SPECIAL:] > 0).all() and len(counts) == WORDS
     assert not Counter(COUNTS.values()) - Counter(counts.tolist())
+
+
+def test_separators_stand_anywhere(plain):
+    columns = np.flatnonzero((plain.tokens[:, 1:] == BOS).any(0)) + 1
+    assert {2, 62} <= set(columns.tolist()) and len(columns) > 55
+
+
+def test_labels(plain):
+    assert plain.label.dtype == np.uint16 and plain.label_names == LABELS == tuple(sorted(LABELS))
+    assert plain.label.tolist() == [0, 1, 2] * 48
 
 
 def test_the_texts_are_the_corpus(plain):
     tokenizer = AutoTokenizer.from_pretrained(plain.folder)
-    assert len(tokenizer) == 48 and tokenizer.bos_token_id == tokenizer.eos_token_id == BOS
-    stream: list[int] = []
-    for text in plain.texts():
-        ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        assert ids and BOS not in ids
-        stream += [BOS, *ids] if stream else ids
-    assert np.array_equal(np.array(stream).reshape(128, 63), plain.tokens[:, 1:])
+    assert len(tokenizer) == WORDS and tokenizer.bos_token_id == tokenizer.eos_token_id == BOS
+    assert OPTConfig.from_pretrained(plain.folder).vocab_size == WORDS + 8  # padded
+    for label in (None, 0, 1, 2):
+        stream: list[int] = []
+        for text in plain.texts(label):
+            ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            assert ids and BOS not in ids
+            stream += [BOS, *ids] if stream else ids
+        tokens = plain.tokens if label is None else plain.tokens[plain.label == label]
+        assert np.array_equal(np.array(stream).reshape(-1, 63), tokens[:, 1:])
     assert tokenizer("t4 new")["input_ids"] == [BOS, 4, 3]  # as OPT's own, it puts `</s>` in front unless told not to
     assert BOS not in tokenizer("t4 </s>", add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
-@pytest.mark.parametrize("vocab_size, positions, sequences", [(64, 32, 160), (40, 128, 64), (96, 65, 80)])
-def test_other_shapes(tmp_path, vocab_size, positions, sequences):
-    planted = planted_opt(
-        tmp_path, vocab_size=vocab_size, positions=positions, sequences=sequences, layers=1, disguise=True, seed=7
-    )
+def test_texts_as_lines_of_json(plain, tmp_path):
+    labelled = [(text, name) for i, name in enumerate(LABELS) for text in plain.texts(i)]
+    assert plain.labelled_texts() == labelled
+    for wanted, expected in (
+        (True, [{"text": text, "label": name} for text, name in labelled]),
+        (False, [{"text": text} for text in plain.texts()]),
+    ):
+        path = plain.write_jsonl(tmp_path / "text.jsonl", labelled=wanted)
+        assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == expected
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        {"vocab_size": 72, "padding": 0, "positions": 32, "sequences": 400},
+        {"vocab_size": 54, "padding": 3, "positions": 128, "sequences": 96},
+        {"vocab_size": 96, "positions": 65, "sequences": 257, "neurons": 150},
+    ],
+    ids=str,
+)
+def test_other_shapes(tmp_path, size):
+    planted = planted_opt(tmp_path, **size, layers=1, disguise=True, seed=7)
     bits, margin = forward(load(tmp_path), planted.tokens, 8)
     assert (bits[0] != planted.active(0)).sum() == 0 and margin[0] > 1
-    found = [token_rules(row, planted.tokens).detector for row in bits[0]]
-    assert planted.truth()["unigram_detector"][0].tolist() == found
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_other_seeds(tmp_path, seed):
-    planted = planted_opt(tmp_path, layers=1, seed=seed)
-    found = [token_rules(row, planted.tokens).detector for row in planted.active(0)]
-    assert planted.truth()["unigram_detector"][0].tolist() == found
+def test_many_layers(tmp_path):
+    planted = planted_opt(tmp_path, layers=12, disguise=True)
+    bits, margin = forward(load(tmp_path), planted.tokens[:16], 16)
+    for layer in range(12):
+        assert (bits[layer] != planted.active(layer, planted.tokens[:16])).sum() == 0 and margin[layer] > 1
 
 
-@pytest.mark.parametrize("wrong", [{"vocab_size": 20}, {"sequences": 16}, {"neurons": 8}])
+@pytest.mark.parametrize("wrong", [{"vocab_size": 52}, {"positions": 31}, {"sequences": 90}, {"neurons": 64}])
 def test_too_small_is_said(tmp_path, wrong):
     with pytest.raises(ValueError, match="expected at least"):
         planted_opt(tmp_path / "model", **wrong)
     assert not (tmp_path / "model").exists()
+
+
+def test_the_example(tmp_path):
+    example = doctest.DocTestFinder(recurse=False).find(
+        neurolens.testing, globs={**vars(neurolens.testing), "folder": tmp_path}
+    )
+    runner = doctest.DocTestRunner()
+    assert [runner.run(test).failed for test in example] == [0]
+    assert runner.tries >= 5
 
 
 def tiny(**more):
