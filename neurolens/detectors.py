@@ -33,8 +33,8 @@ class Rules:
     min_rate         percent of an n-gram's occurrences on which a detector is active (paper: 95)
     min_occurrences  least occurrences of a covered n-gram (1 = the paper, which names none)
     support_occurrences, support_activations
-                     what a *supported* detector has besides (ours): each covered n-gram at least 5 times in the
-                     corpus, and 100 activations of the neuron
+                     what makes a detector *well supported* (ours): it is one by those covered n-grams alone that
+                     occur at least 5 times in the corpus, and is active at least 100 times on n-grams
     """
 
     max_covering: int = 5

@@ -37,7 +37,8 @@ def marks(store: Store) -> dict[str, dict[str, Any]]:
 
 
 def mark(store: Store, part: str, asked: Mapping[str, Any]) -> None:
-    """Say that a part's results are whole."""
+    """Say that a part's results are whole, once they are on the disk."""
+    store.settle("counts", "results")
     store.set_attributes("results", {"parts": {**marks(store), part: dict(asked)}, "n_tokens": store.n_tokens})
 
 

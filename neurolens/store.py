@@ -177,6 +177,14 @@ class Store:
                 "give the same 'neurolens collect' command again to continue"
             )
 
+    def require_bits(self) -> None:
+        """Raise NeurolensError unless the bits of every layer are there: they may be dropped once they are counted."""
+        if gone := [layer for layer in self.layers if not self.has(f"layers/{layer:02d}/active")]:
+            raise NeurolensError(
+                f"{self.path}: the bits of layer {', '.join(map(str, gone))} were dropped, and what is asked must be "
+                "counted from them; collect it again"
+            )
+
     def read(self, name: str, part: Any = ...) -> np.ndarray:
         """An array by its path in the store, or a part of it. Raises NeurolensError naming it if it cannot be read."""
         try:
@@ -269,6 +277,12 @@ class Store:
             group.attrs.put(dict(attributes))
             _fsync(self.path / name / "zarr.json")
             _fsync(self.path / name)
+
+    def settle(self, *folders: str) -> None:
+        """Make sure that what was written below these is on the disk, so that a mark never outlives what it marks."""
+        with _disk(self.path):
+            for folder in folders:
+                _fsync_tree(self.path / folder)
 
     def remove(self, name: str) -> None:
         """Remove an array or group with all that is in it; nothing happens if there is none."""
