@@ -97,7 +97,7 @@ def sheet(
         figure.text(MARGIN / WIDTH, top, "\n".join(lines), va="top", fontsize=SMALL, linespacing=1.35)
         yield figure
         if any(ax.get_subplotspec() for ax in figure.axes):
-            figure.draw_without_rendering()  # settles the layout once, so that every saving has the same
+            layout.execute(figure)  # once, so that every saving has the same
         figure.set_layout_engine("none")
         for ax in figure.axes:  # the solver's last digits depend on memory addresses, and SVG ids on these digits
             ax.set_position(np.round(ax.get_position(original=True).bounds, 5).tolist())
