@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from neurolens.testing.rules import PlantedNeuron
+from neurolens.testing.rules import SPECIAL, PlantedNeuron
 
 RESERVED = 16  # coordinates of `rest`: several, so that no single weight is large
 SCORE_GAP = 170.0  # of the copying heads: the softmax is exactly 0 elsewhere (a gap of 11 leaks, 5 breaks)
@@ -21,6 +21,7 @@ VALUE_NORM = 0.15  # of a value vector, for a neuron that exceeds its threshold 
 SUPPRESSED, PROMOTED, APART = -1.0, 1.5, 0.1  # projections of the last of the tokens named, and steps between them
 NEUTRAL = 0.05  # all others lie within
 SHIFT = 0.3  # neurons that name no token: projections lie within 1 of some number up to this
+FEW = 6  # triggers that are no coincidence: their mean projection is not near 0
 PADDING_SIZE = 50.0  # of a coordinate of padded rows: ranked, they would be first and last
 
 Weights = dict[str, np.ndarray]
@@ -110,7 +111,7 @@ def _values(planted: Sequence[PlantedNeuron], unembed: np.ndarray, stream: Strea
     """Value vectors `(neurons, width)` and their projections `(neurons, vocab)` on orthonormal `unembed`."""
     values = np.zeros((len(planted), stream.width))
     for i, neuron in enumerate(planted):
-        wanted = stream.rng.permutation(np.linspace(-1, 1, stream.vocab))  # all projections evenly apart: none tie
+        wanted = _spread(stream.vocab, [token for token in neuron.rule.now if token >= SPECIAL], stream.rng)
         if neuron.suppresses or neuron.promotes:
             wanted *= NEUTRAL
         else:
@@ -121,6 +122,18 @@ def _values(planted: Sequence[PlantedNeuron], unembed: np.ndarray, stream: Strea
         # the more it can be active, the less it writes: σ stays small, and pre-activations far from 0
         values[i] *= VALUE_NORM * min(1.0, 0.5 / neuron.rule.excess) if neuron.rule.excess > 0 else VALUE_NORM
     return values, values @ unembed.T
+
+
+def _spread(vocab: int, together: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    """Numbers of either sign for all tokens, at random and evenly apart, so that none tie: `(vocab,)`, in [−1, 1].
+
+    A few tokens that stand `together` get numbers of one sign, which a shift leaves them: so has any mean of them."""
+    values = rng.permutation(np.linspace(-1, 1, vocab))
+    if len(together) <= FEW:
+        far = np.flatnonzero(values * rng.choice([-1, 1]) > SHIFT)
+        for token, other in zip(together, rng.permutation(np.setdiff1d(far, together)), strict=False):
+            values[token], values[other] = values[other], values[token]
+    return values
 
 
 def _attention(stream: Stream, *, copies: bool) -> Weights:
