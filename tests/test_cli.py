@@ -109,8 +109,22 @@ def test_json_of_plot(folder: Path, tmp_path: Path, ask: Callable[..., Any]) -> 
     listed = ask("plot", "--list", "--json")["figures"]
     assert [(figure["name"], figure["title"]) for figure in listed] == [(n, f.title) for n, f in FIGURES.items()]
     done = ask("plot", folder / "run.zarr", "-o", tmp_path, "--figure", "dead", "--json")
-    assert done == {"written": [str(tmp_path / "dead.png"), str(tmp_path / "dead.svg")]}
+    assert done == {"written": [str(tmp_path / "dead.png"), str(tmp_path / "dead.svg")], "left_out": {}}
     assert all(Path(path).is_file() for path in done["written"])
+
+
+def test_figures_a_run_is_not_analysed_for_are_left_out_and_named_ones_refused(
+    folder: Path, tmp_path: Path, ask: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = shutil.copytree(folder / "run.zarr", tmp_path / "run.zarr")
+    ask("analyze", path, "--only", "ngrams", "--ngrams", "1", "--min-rate", "90", "--json")
+    done = ask("plot", path, "-o", tmp_path / "figures", "--format", "svg", "--json")
+    left_out = {"covering-bigrams", "covering-trigrams", "detectors-trigrams", "covered-trigrams", "new-trigrams"}
+    assert set(done["left_out"]) == left_out | {"examples", "suppression"} and len(done["written"]) == 7
+    assert done["left_out"]["examples"] == "run is not analysed for updates"
+    assert neurolens(["plot", str(path), "-o", str(tmp_path), "--figure", "dead", "--figure", "covering-trigrams"]) == 1
+    assert "cannot draw covering-trigrams: run is analysed for n-grams of up to 1" in capsys.readouterr().err
+    assert not (tmp_path / "dead.png").exists()
 
 
 def test_json_of_demo(folder: Path, tmp_path: Path, ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
