@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurolens import NeurolensError, kernels, lanes
-from neurolens.variables import Intervals, Nested, Variable
+from neurolens.nested import Intervals, Nested
+from neurolens.variables import Variable
 
 LIST_ENTRIES = 1 << 22  # entries of a list held at a time (8 bytes each, for every variable): 100 MB a thread
 
@@ -154,7 +155,7 @@ def tabulate_reduced(
     set bit, or by interval where a neuron is active often — changes the time it takes and nothing else.
     """
     set_bits = kernels.count_bits(rows)
-    intervals = [variable.intervals for variable in nested.variables]
+    intervals = nested.intervals
     by_interval = sum(lanes.RUN_COST * len(runs.stop) + lanes.GRAM_COST * len(runs.often) for runs in intervals)
     silent, dense = set_bits == 0, set_bits * lanes.BIT_COST > by_interval
     if silent.any():

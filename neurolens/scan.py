@@ -18,8 +18,9 @@ from neurolens.bits import pack, words
 from neurolens.corpus import Corpus
 from neurolens.counts import tabulate, tabulate_reduced
 from neurolens.detectors import TOP, Detectors, Rules, cover_layers, judge, wilson_lower_bound
+from neurolens.nested import Nested, nest
 from neurolens.tables import GRAMS
-from neurolens.variables import Nested, Ngrams, Variable
+from neurolens.variables import Ngrams, Variable
 
 SAMPLES = 16  # contexts kept for every neuron
 SEED = 0  # of their choice
@@ -49,8 +50,6 @@ def index_tokens(corpus: Corpus, order: np.ndarray, vocab_size: int, *, most: in
     """Variables of a corpus in the order of a store's rows; `most`: longest n-gram, 0 for none."""
     dense = [variables.position(corpus), variables.label(corpus), variables.group(corpus)]
     grams = [each.in_order(order) for each in variables.ngrams(corpus, most, vocab_size)] if most else []
-    for each in grams:
-        _ = each.variable.intervals  # made here once, not by every thread
     text = np.zeros(-(-len(order) // 64) * 64, bool)
     text[: len(order)] = corpus.tokens.reshape(-1)[order] != corpus.eos
     return Tokens(
@@ -59,7 +58,7 @@ def index_tokens(corpus: Corpus, order: np.ndarray, vocab_size: int, *, most: in
         text=words(pack(text)),
         dense=[variable.in_order(order) for variable in dense],
         grams=grams,
-        nested=variables.nest([each.variable for each in grams]) if grams else None,
+        nested=nest([each.variable for each in grams]) if grams else None,
     )
 
 

@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from neurolens import NeurolensError
-from neurolens.bits import pack, words
 from neurolens.corpus import Corpus, contexts
 
-COMMON, FEW = 256, 3  # tokens of a category that is common, or rare, to lanes.py
 GROUPS = 20  # interleaved groups of sequences: enough for a bootstrap over groups
-
-
-@dataclass(frozen=True)
-class Intervals:
-    """A variable by runs of equal codes, as `lanes.py` counts it.
-
-    stop   uint32 `(run,)`: where each run ends; the first begins at 0
-    code   int32 `(run,)`: an index into `often`; from its length on those of the `few` categories that have 2 to FEW
-           tokens; `len(often) + few` where there is no category, or one of a single token
-    often  int32 `(any,)`: categories with more than FEW tokens, ascending
-    few    how many categories have 2 to FEW tokens
-    common int32 `(any,)`: indices into `often` of those with COMMON tokens or more
-    once   uint64 `(words,)`: a bit for each token that has a category to itself
-    """
-
-    stop: np.ndarray
-    code: np.ndarray
-    often: np.ndarray
-    few: int
-    common: np.ndarray
-    once: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -63,60 +39,9 @@ class Variable:
         """Tokens in each category: int64 `(categories,)`."""
         return np.bincount(self.codes[self.codes >= 0], minlength=self.categories)
 
-    @cached_property
-    def intervals(self) -> Intervals:
-        """Runs of equal codes. Few and long for n-grams in context order."""
-        often = np.flatnonzero(self.total > FEW).astype(np.int32)
-        few = np.flatnonzero((self.total > 1) & (self.total <= FEW))
-        row = np.full(self.categories + 1, len(often) + len(few), np.int32)  # −1 is the last one
-        row[often], row[few] = np.arange(len(often)), np.arange(len(often), len(often) + len(few))
-        rows = row[self.codes]
-        stop = np.append(np.flatnonzero(np.diff(rows)) + 1, len(rows))[: len(rows)]
-        once = np.zeros(-(-len(rows) // 64) * 64, bool)
-        once[: len(rows)] = np.append(self.total, 0)[self.codes] == 1
-        common = np.flatnonzero(self.total[often] >= COMMON).astype(np.int32)
-        return Intervals(stop.astype(np.uint32), rows[stop - 1], often, len(few), common, words(pack(once)))
-
     def in_order(self, order: np.ndarray) -> Variable:
         """The same variable with its codes in the order of a store's rows: code i is that of token `order[i]`."""
         return Variable(self.name, np.ascontiguousarray(self.codes[order]), self.categories)
-
-
-@dataclass(frozen=True)
-class Nested:
-    """Variables of which each is nested in the one before, as bigrams are in their last tokens, made for one pass.
-
-    variables  the coarsest first
-    codes      int32 `(tokens,)`: of the finest; where it has none, a category made of the next coarser one that has,
-               so that no token is lost to these; −1 where none has
-    parent, base, complete
-               as `kernels.runs` takes them, the finest first
-    """
-
-    variables: list[Variable]
-    codes: np.ndarray
-    parent: np.ndarray
-    base: np.ndarray
-    complete: np.ndarray
-
-
-def nest(variables: Sequence[Variable]) -> Nested:
-    """Number the categories of nested variables together. Raises NeurolensError if one is not nested in the next."""
-    numbers, sizes = variables[0].codes.astype(np.int64), [variables[0].categories]
-    parents = [np.full(sizes[0], -1, np.int64)]
-    for finer in variables[1:]:
-        inner = np.where(finer.codes >= 0, finer.codes, np.where(numbers >= 0, finer.categories + numbers, -1))
-        parent, there = np.full(finer.categories + sizes[-1], -1, np.int64), inner >= 0
-        parent[inner[there]] = numbers[there]
-        if (parent[inner[there]] != numbers[there]).any() or (numbers[there] < 0).any():
-            raise NeurolensError(f"variable {finer.name!r} is not nested in the one before; each must divide the last")
-        numbers = inner
-        sizes.append(len(parent))
-        parents.append(parent)
-    base = np.cumsum([0, *sizes[:0:-1]])
-    up = [np.where(of >= 0, of + start, -1) for of, start in zip(parents[::-1], [*base[1:], 0], strict=True)]
-    complete = np.array([variable.categories for variable in variables[::-1]])
-    return Nested(list(variables), numbers.astype(np.int32), np.concatenate(up).astype(np.int32), base, complete)
 
 
 def none(corpus: Corpus) -> Variable:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from neurolens import NeurolensError, lanes, variables
 from neurolens.corpus import Corpus
 from neurolens.counts import Counts, Reduced, SparseCounts, tabulate, tabulate_reduced, tabulate_sparse
-from neurolens.variables import Variable, nest
+from neurolens.nested import nest
+from neurolens.variables import Variable
 
 settings.register_profile("laws", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("laws")

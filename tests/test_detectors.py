@@ -20,7 +20,8 @@ from neurolens import UsageError, detectors
 from neurolens.corpus import Corpus
 from neurolens.counts import SparseCounts, tabulate_sparse
 from neurolens.detectors import TOP, Rules, cover_layers, find_detectors, wilson_lower_bound
-from neurolens.variables import nest, ngrams
+from neurolens.nested import nest
+from neurolens.variables import ngrams
 
 settings.register_profile("laws", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("laws")

@@ -26,7 +26,7 @@ LAYERS = [
     {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
     {"corpus", "hub", "demo.train", "testing.planted"},
     {"variables", "store", "checkpoint", "testing"},
-    {"decoder", "parts"},
+    {"decoder", "parts", "nested"},
     {"counts", "plan", "vocabulary"},
     {"activity", "detectors", "updates", "examples", "plots.text"},
     {"scan", "projection", "plots.sheet", "card"},

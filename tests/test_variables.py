@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from neurolens import NeurolensError, variables
 from neurolens.corpus import Corpus, context_order
-from neurolens.variables import Variable, nest, ngrams
+from neurolens.nested import nest
+from neurolens.variables import Variable, ngrams
 
 settings.register_profile("laws", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("laws")
