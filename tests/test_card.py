@@ -139,6 +139,27 @@ def test_shares_are_counted(planted: Planted, run: Run) -> None:
     ]
 
 
+def test_support_is_told_from_the_paper() -> None:
+    """Of 100 activations 60 on a token seen 60 times, 35 on one seen 35 times, 4 on one seen 4 times."""
+    rows = [(60, 60, True), (35, 35, True), (4, 4, True), (1, 50, False)]
+    found = [Trigger((i,), b"x", on, total, 0.5, i < 3, covered) for i, (on, total, covered) in enumerate(rows)]
+    rules = {"coverage": 95, "min_rate": 95, "min_occurrences": 1, "support_occurrences": 5, "support_activations": 100}
+    verdict = Verdict(1, 2, 5, 100, True, True, tuple(found))
+    assert [check.why for check in verdict.checks(rules)] == [
+        "2 tokens account for 95% of its 100 activations (at most 5)",
+        "3 of 3 covered (active on ≥ 95% of occurrences): 99.0% of its activations (at least 95%)",
+        "those seen ≥ 5 times: 95.0% of its activations (at least 95%); 100 activations (at least 100)",
+    ]
+    stricter = verdict.checks({**rules, "support_occurrences": 36, "min_occurrences": 3})
+    assert "occurrences and seen ≥ 3 times)" in stricter[1].why and "≥ 36 times: 60.0% of" in stricter[2].why
+    least = verdict.checks({**rules, "support_occurrences": 35})
+    assert "≥ 35 times: 95.0% of" in least[2].why
+    nothing = Verdict(2, 0, 50, 0, False, False, ()).checks(rules)
+    assert [(check.holds, check.why) for check in nothing] == [(False, "it is active on no bigram")]
+    edge = Verdict(3, 51, 50, None, False, False, ()).checks(rules)
+    assert [check.why for check in edge] == ["51 trigrams account for 95% of its activations (at most 50)"]
+
+
 def test_contexts_are_activations(planted: Planted, cards: list[tuple[PlantedNeuron, Card]]) -> None:
     active = planted.active(0)
     for neuron, card in cards:
@@ -480,12 +501,26 @@ def test_nothing_is_fetched(
     assert json.loads(shown(copy, name, "--json"))["update"]["source"] == "checkpoint"
 
 
-def test_fold_norm_is_that_of_the_run(planted: Planted, copy: Path, shown: Callable[..., str]) -> None:
-    analyze_run(copy, fold_norm=True)
+def test_fold_norm_is_that_of_the_run(
+    planted: Planted, copy: Path, shown: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from neurolens.projection import Unembedding
+
+    asked = []
+
+    def unembedding(*arguments: Any, **kwargs: Any) -> Unembedding:
+        asked.append(kwargs["fold_norm"])
+        return Unembedding(*arguments, **kwargs)
+
+    monkeypatch.setattr("neurolens.projection.Unembedding", unembedding)
     neuron = other(planted)
-    card = json.loads(shown(copy, f"{neuron.layer}.{neuron.neuron}", "--json"))
-    assert card["update"]["fold_norm"] and card["update"]["source"] == "checkpoint"
-    assert "the final LayerNorm's gain folded in" in shown(copy, f"{neuron.layer}.{neuron.neuron}")
+    name = f"{neuron.layer}.{neuron.neuron}"
+    shown(copy, name)
+    analyze_run(copy, fold_norm=True)
+    asked.clear()
+    card = json.loads(shown(copy, name, "--json"))
+    assert card["update"]["fold_norm"] and card["update"]["source"] == "checkpoint" and asked == [True]
+    assert "the final LayerNorm's gain folded in" in shown(copy, name)
 
 
 def test_a_run_without_vocabulary_shows_ids(planted: Planted, copy: Path, shown: Callable[..., str]) -> None:
