@@ -415,6 +415,19 @@ def test_examples_show_triggers_promoted_and_suppressed_tokens_and_mark_the_trig
         ) in words(drawing)
 
 
+@pytest.mark.parametrize("case", ["three depths", "hostile names"])
+def test_texts_of_examples_do_not_touch(case: str):
+    drawing = drawn("examples", case)
+    renderer = FigureCanvasAgg(drawing).get_renderer()
+    for ax in drawing.axes:
+        for text in ax.texts:
+            text.update_bbox_position_size(renderer)
+        boxes = [(text.get_bbox_patch() or text).get_window_extent(renderer) for text in ax.texts if text.get_text()]
+        x0, y0, x1, y1 = np.array([box.extents for box in boxes]).T
+        touch = (x0[:, None] < x1) & (x0 < x1[:, None]) & (y0[:, None] < y1) & (y0 < y1[:, None])
+        assert touch.sum() == len(boxes)  # each itself
+
+
 def test_of_many_triggers_the_first_are_shown_and_the_rest_counted():
     run = examples(table())
     triggers = tuple(Token(id_, True) for id_ in range(15, 26))

@@ -52,7 +52,7 @@ def examples(spec: FigureSpec, runs: Sequence[Examples], *, most_triggers: int =
             ax.set(xlim=(0, WIDTH), ylim=(height, 0))  # inches, from the top
             ax.axis("off")
             ax.text(MARGIN, 0.2, name, va="center", fontsize=10)
-            for x, title in zip(_LEFT, _TITLES, strict=True):
+            for x, title in zip(_LEFT, _TITLES, strict=True) if rows else ():
                 ax.text(x, 0.48, title, va="center", fontsize=_SIZE, fontweight="bold")
             y = _HEAD
             for row in rows:

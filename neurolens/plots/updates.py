@@ -53,7 +53,8 @@ def suppression(spec: FigureSpec, runs: Sequence[ByLayer]) -> Figure:
             of = {name: float(run.overall[name][support, at]) for name in run.overall}
             away, neurons, tokens = (_interval(of, column) for column, _ in SHARES.values())
             shares = f", {away} point away; nulls: other neurons {neurons}, other tokens {tokens}"
-            told.append(f"{which}: {int(of['detectors']):,} detectors{shares if of['detectors'] else ''}")
+            count = int(of["detectors"])
+            told.append(f"{which}: {count:,} detector{'s' * (count != 1)}{shares if count else ''}")
         return "; ".join(told) + rest(run)
 
     with sheet(spec, caption, runs, fact, height=3.3 * len(runs) + 0.3) as figure:
