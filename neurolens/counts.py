@@ -191,7 +191,7 @@ def _reduce_dense(
         for runs, limit in zip(intervals, limits, strict=True):
             lanes.add_intervals(words, before, runs.stop, runs.code, sums[: len(runs.often) + runs.few + 1])
             activations, covering, least, again, *kept = lanes.reduce_lanes(
-                side_by_side, runs.once, sums, runs.often, runs.few, runs.common, share, limit, top
+                words, runs.once, sums, runs.often, runs.few, runs.common, share, limit, top
             )
             found.append(Reduced(activations, covering, least, *kept))
             unsure |= again

@@ -30,36 +30,54 @@ FEW = 3  # tokens of a rare n-gram
 RUN_COST, GRAM_COST, BIT_COST = 0.35, 1.1, 7.0
 
 
+LONG, SHORT = ir.VectorType(ir.IntType(64), LANES), ir.VectorType(ir.IntType(32), LANES)
+
+
+def _load(builder, address, kind):  # pragma: no cover - compiled
+    value = builder.load(builder.inttoptr(address, kind.as_pointer()))
+    value.align = 4
+    return value
+
+
+def _store(builder, value, address):  # pragma: no cover - compiled
+    builder.store(value, builder.inttoptr(address, value.type.as_pointer())).align = 4
+
+
+def _count_masked(builder, words, mask):  # pragma: no cover - compiled
+    """Set bits of LANES words & mask, as 32-bit numbers."""
+    zero, empty = ir.Constant(ir.IntType(32), 0), ir.Constant(LONG, ir.Undefined)
+    everywhere = ir.Constant(SHORT, [0] * LANES)
+    masks = builder.shuffle_vector(builder.insert_element(empty, mask, zero), empty, everywhere)
+    kind = ir.FunctionType(LONG, [LONG])
+    count = cgutils.get_or_insert_function(builder.module, kind, f"llvm.ctpop.v{LANES}i64")
+    return builder.trunc(builder.call(count, [builder.and_(_load(builder, words, LONG), masks)]), SHORT)
+
+
 @intrinsic
 def _add_interval(typingctx, words, before, mask, last, sums):  # pragma: no cover - compiled
     """For LANES rows: rank = before + set bits of words & mask; sums += rank − last; last = rank. All by address."""
 
     def codegen(context, builder, signature, args):
         words, before, mask, last, sums = args
-        long, short = ir.VectorType(ir.IntType(64), LANES), ir.VectorType(ir.IntType(32), LANES)
-
-        def load(address, kind):
-            value = builder.load(builder.inttoptr(address, kind.as_pointer()))
-            value.align = 4
-            return value
-
-        def store(value, address):
-            builder.store(value, builder.inttoptr(address, value.type.as_pointer())).align = 4
-
-        zero = ir.Constant(ir.IntType(32), 0)
-        empty = ir.Constant(long, ir.Undefined)
-        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        masks = builder.shuffle_vector(builder.insert_element(empty, mask, zero), empty, everywhere)
-        kind = ir.FunctionType(long, [long])
-        count = cgutils.get_or_insert_function(builder.module, kind, f"llvm.ctpop.v{LANES}i64")
-        below = builder.call(count, [builder.and_(load(words, long), masks)])
-        rank = builder.add(load(before, short), builder.trunc(below, short))
-        more = builder.sub(rank, load(last, short))
-        store(rank, last)
-        store(builder.add(load(sums, short), more), sums)
+        rank = builder.add(_load(builder, before, SHORT), _count_masked(builder, words, mask))
+        more = builder.sub(rank, _load(builder, last, SHORT))
+        _store(builder, rank, last)
+        _store(builder, builder.add(_load(builder, sums, SHORT), more), sums)
         return context.get_dummy_value()
 
     return types.void(types.uintp, types.uintp, types.uint64, types.uintp, types.uintp), codegen
+
+
+@intrinsic
+def _add_masked(typingctx, words, mask, sums):  # pragma: no cover - compiled
+    """For LANES rows: sums += set bits of words & mask. By address."""
+
+    def codegen(context, builder, signature, args):
+        words, mask, sums = args
+        _store(builder, builder.add(_load(builder, sums, SHORT), _count_masked(builder, words, mask)), sums)
+        return context.get_dummy_value()
+
+    return types.void(types.uintp, types.uint64, types.uintp), codegen
 
 
 @intrinsic
@@ -68,16 +86,12 @@ def _tally_few(typingctx, sums, tallies):  # pragma: no cover - compiled
 
     def codegen(context, builder, signature, args):
         sums, tallies = args
-        short = ir.VectorType(ir.IntType(32), LANES)
-        value = builder.load(builder.inttoptr(sums, short.as_pointer()))
-        value.align = 4
+        value = _load(builder, sums, SHORT)
         for count in range(1, FEW + 1):
-            place = ir.Constant(ir.IntType(64), (count - 1) * LANES * 4)
-            tally_at = builder.inttoptr(builder.add(tallies, place), short.as_pointer())
-            tally = builder.load(tally_at)
-            tally.align = 4
-            equal = builder.icmp_unsigned("==", value, ir.Constant(short, [count] * LANES))
-            builder.store(builder.add(tally, builder.zext(equal, short)), tally_at).align = 4
+            tally_at = builder.add(tallies, ir.Constant(ir.IntType(64), (count - 1) * LANES * 4))
+            equal = builder.icmp_unsigned("==", value, ir.Constant(SHORT, [count] * LANES))
+            more = builder.add(_load(builder, tally_at, SHORT), builder.zext(equal, SHORT))
+            _store(builder, more, tally_at)
         return context.get_dummy_value()
 
     return types.void(types.uintp, types.uintp), codegen
@@ -120,11 +134,11 @@ def add_intervals(words, before, stop, code, sums):  # pragma: no cover - compil
 
 
 @njit(nogil=True, cache=True)
-def reduce_lanes(rows, once, sums, often, few, common, share, limit, top):  # pragma: no cover - compiled
+def reduce_lanes(words, once, sums, often, few, common, share, limit, top):  # pragma: no cover - compiled
     """Covering numbers and the largest counts of LANES rows, as `kernels.covering` and `kernels.choose` find them.
 
-    `rows` uint64 `(LANES, width)`; `once` uint64 `(width,)`, a bit where a token's n-gram occurs once; `sums` of
-    `add_intervals`, whose first rows belong to the categories `often` int32 `(any,)`, ascending, that occur more than
+    `words` of `widen`; `once` uint64 `(width,)`, a bit where a token's n-gram occurs once; `sums` of `add_intervals`,
+    whose first rows belong to the categories `often` int32 `(any,)`, ascending, that occur more than
     FEW times, and the next `few` to those that occur at least twice; `common` int32 `(any,)` lists the rows that
     occur SMALL times or more. `share` percent, `limit` the greatest covering number of which the whole covering set
     is kept, `top` how many counts are kept in any case.
@@ -157,21 +171,28 @@ def reduce_lanes(rows, once, sums, often, few, common, share, limit, top):  # pr
     sums_at, tallies_at = uint64(sums.ctypes.data), uint64(tallies.ctypes.data)
     for j in range(uint64(len(often)), uint64(len(often) + few)):
         _tally_few(sums_at + (j << uint64(5)), tallies_at)
+    single = np.zeros(LANES, np.uint32)
+    words_at, single_at = uint64(words.ctypes.data), uint64(single.ctypes.data)
+    for w in range(uint64(len(once))):
+        if once[w]:
+            _add_masked(words_at + (w << uint64(6)), once[w], single_at)
     again, size = np.zeros(LANES, np.bool_), 0
+    large = np.empty(len(common), np.int64)
     for lane in range(LANES):
-        single = uint64(0)
-        for w in range(uint64(len(once))):
-            single += _bit_count(rows[lane, w] & once[w])
-        rare = np.int64(single)
+        rare = np.int64(single[lane])
         counts[lane, 1] += rare
         for count in range(FEW):
             rare += tallies[count, lane]
             counts[lane, count + 1] += tallies[count, lane]
-        large = np.array([np.int64(sums[j, lane]) for j in common if sums[j, lane] >= SMALL])
-        activations[lane] = large.sum()
+        filled = 0
+        for j in common:
+            if sums[j, lane] >= SMALL:
+                large[filled] = sums[j, lane]
+                filled += 1
+                activations[lane] += sums[j, lane]
         for count in range(1, SMALL):
             activations[lane] += count * counts[lane, count]
-        number[lane], least[lane] = greedy_cover(counts[lane, :SMALL], large, activations[lane], share)
+        number[lane], least[lane] = greedy_cover(counts[lane, :SMALL], large[:filled], activations[lane], share)
         again[lane] = rare > 0 and (floor[lane] <= FEW or (number[lane] <= limit and least[lane] <= FEW))
         size += held[lane]
         if number[lane] <= limit:
