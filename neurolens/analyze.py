@@ -67,21 +67,25 @@ def analyze_run(
     }
     wanted = _with_needs(PARTS if only is None else only)
     done = marks(store)
-    todo = [part for part in PARTS if part in wanted and done.get(part) != asked[part]]
-    if "ngrams" in todo and "updates" in wanted:
-        todo = list(dict.fromkeys([*todo, "updates"]))  # they build on detectors and triggers
+    todo: list[str] = []
+    for part in (part for part in PARTS if part in wanted):  # what builds on a part that is done again is, too
+        if done.get(part) != asked[part] or not set(NEEDS[part]).isdisjoint(todo):
+            todo.append(part)
     if not todo:
         say(f"{path} is analysed with these thresholds; nothing to do")
         return store
     with lock(store.path):
         store.clean()
-        gone = withdraw(store, todo)
+        gone: list[str] = []
         if from_bits := [part for part in todo if part != "updates"]:
+            store.require_bits()
+            gone += withdraw(store, from_bits)
             _scan(store, from_bits, rules, lengths)
             for part in from_bits:
                 mark(store, part, asked[part])
         if "updates" in todo:
-            checkpoint = _open_checkpoint(store, model, say)
+            checkpoint = _open_checkpoint(store, model, say)  # before what is there is given up
+            gone += withdraw(store, ["updates"])
             _project(store, checkpoint, settings, every=every, fold_norm=fold_norm, device=device, say=say)
             mark(store, "updates", asked["updates"])
     if left := [part for part in gone if part in done and part not in todo]:
@@ -207,14 +211,15 @@ def _project(
 
 
 def write_by_layer(store: Store, by_layer: dict[str, np.ndarray], overall: dict[str, np.ndarray]) -> None:
-    """Write columns of `results/by_layer` and `results/overall`, with their coordinates."""
+    """Write columns of `results/by_layer` and `results/overall`, with their coordinates if these are not there."""
     axes = {"n": np.arange(1, next(iter(overall.values())).shape[1] + 1), "layer": np.array(store.layers, "<i4")}
     for folder, columns, dims in (
         ("results/by_layer", by_layer, ("support", "n", "layer")),
         ("results/overall", overall, ("support", "n")),
     ):
-        store.set_attributes(folder, {"support": list(SUPPORT)})
-        for axis in dims[1:]:
-            store.write(f"{folder}/{axis}", axes[axis].astype("<i4"), (axis,))
+        if not store.has(folder):  # else they are of a part that is marked
+            store.set_attributes(folder, {"support": list(SUPPORT)})
+            for axis in dims[1:]:
+                store.write(f"{folder}/{axis}", axes[axis].astype("<i4"), (axis,))
         for name, values in columns.items():
             store.write(f"{folder}/{name}", values, dims)

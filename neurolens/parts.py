@@ -51,7 +51,7 @@ def withdraw(store: Store, parts: Iterable[str]) -> list[str]:
     gone = [part for part in PARTS if part in given or given.intersection(NEEDS[part])]
     kept = {part: asked for part, asked in marks(store).items() if part not in gone}
     store.set_attributes("results", {"parts": kept, "n_tokens": store.n_tokens})
-    for name in store.names("results/neurons"):
+    for name in store.folders("results/neurons"):
         if name != "layer" and part_of(name) in gone:
             store.remove(f"results/neurons/{name}")
     if "ngrams" in gone:

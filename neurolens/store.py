@@ -204,6 +204,11 @@ class Store:
             return []
         return sorted(self._group[folder].array_keys())  # type: ignore[union-attr]
 
+    def folders(self, name: str) -> list[str]:
+        """Folders directly in that of a group, sorted, also those a stop has left half removed; none if it is none."""
+        path = self.path / name
+        return sorted(each.name for each in path.iterdir() if each.is_dir()) if path.is_dir() else []
+
     def attributes(self, name: str) -> dict[str, Any]:
         """Attributes of an array or group."""
         return dict(self._group[name].attrs)

@@ -165,7 +165,7 @@ def test_bits_of_silent_neurons_are_written_like_any_others(tmp_path: Path, monk
     rows = [store.rows(3, neurons) for neurons in store.neuron_chunks()]
     assert [int(np.bitwise_count(part).sum()) for part in rows] == [0, 0, 2, 0]
     (path / "layers/03/active/c/1/2").unlink()
-    with pytest.raises(NeurolensError, match="layer 3 are damaged .chunk 1/2 is missing"):
+    with pytest.raises(NeurolensError, match=r"layer 3 are damaged \(chunk 1/2 is missing"):
         store.rows(3, slice(2, 4))
 
 

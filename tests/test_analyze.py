@@ -1,0 +1,375 @@
+"""Parts of an analysis: only what is missing or asked differently is done, marks are true at every moment, and a stop
+anywhere followed by the same command is as if there had been none. What the numbers are is test_ngrams.py's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import POSITIONS, snapshot
+from runs import make_run
+
+from neurolens import IncompleteError, NeurolensError, UsageError
+from neurolens.analyze import analyze_run
+from neurolens.cli import run as neurolens
+from neurolens.corpus import Corpus
+from neurolens.detectors import Rules
+from neurolens.parts import PARTS, marks
+from neurolens.run import open_run
+from neurolens.store import Store, lock
+from neurolens.tables import GRAMS
+from neurolens.updates import Settings
+
+MARK = "results/zarr.json"  # the file that the marks are in
+WIDER = Rules(max_covering=30, max_covering_ngrams=300, coverage=50, min_rate=50)
+
+
+def draw_run(path: Path, *, blocks: int | None = None) -> Path:
+    """A collected run of two blocks and two layers; n-grams of all lengths come back."""
+    rng = np.random.default_rng(0)
+    tokens = np.tile(rng.integers(3, 9, (8, 8)), (3, 1))
+    tokens[:, 0] = 2
+    active = rng.random((2, 12, tokens.size)) < np.linspace(0, 1, 12)[None, :, None]
+    active[:, 3] = tokens.reshape(-1) == 5
+    corpus = Corpus.from_tokens(tokens, label=np.arange(24) % 2, label_names=("a", "b"))
+    return make_run(path, corpus, active, layers=[1, 3], sequences_per_block=16, vocab_size=10, blocks=blocks)
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_run(tmp_path_factory.mktemp("analyze") / "r.zarr")
+
+
+@pytest.fixture
+def fresh(collected: Path, tmp_path: Path) -> Path:
+    """A run that is not analysed."""
+    return Path(shutil.copytree(collected, tmp_path / "r.zarr"))
+
+
+@pytest.fixture(scope="module")
+def projected(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that a model has made, with all parts."""
+    from neurolens.collect import collect
+
+    tokens = np.random.default_rng(1).integers(4, 260, (8, POSITIONS), dtype=np.int32)
+    tokens[:, 0] = 2
+    path = tmp_path_factory.mktemp("projected") / "r.zarr"
+    collect(tiny_model, Corpus.from_tokens(tokens), path, layers=[0, 1])
+    analyze_run(path, rules=WIDER)
+    return path
+
+
+def files(path: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file below a run: what it holds and when it was written."""
+    return {name: (content, (path / name).stat().st_mtime_ns) for name, content in snapshot(path).items()}
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    """Files that are not as they were, came or went."""
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def asked(path: Path) -> dict[str, dict[str, Any]]:
+    return marks(Store.open(path))
+
+
+# -- only what is missing ------------------------------------------------------------------------------------------
+
+
+def test_the_same_command_again_writes_nothing(fresh: Path) -> None:
+    said: list[str] = []
+    for again in range(2):
+        if again:
+            before = files(fresh)
+        analyze_run(fresh, only=["ngrams"], say=said.append)
+    assert files(fresh) == before and said == [f"{fresh} is analysed with these thresholds; nothing to do"]
+    analyze_run(fresh, only=["dead"], rules=WIDER)  # of which dead knows nothing
+    assert files(fresh) == before
+
+
+def test_other_thresholds_redo_ngrams_alone(fresh: Path) -> None:
+    """Activity, contexts and counts are not touched, and not one bit of what is redone is another's."""
+    analyze_run(fresh, only=["dead"])
+    dead = files(fresh)
+    assert list(asked(fresh)) == ["dead"]
+    for lengths, rules in ((5, Rules()), (5, WIDER), (2, WIDER)):
+        before = files(fresh)
+        analyze_run(fresh, only=["ngrams"], lengths=lengths, rules=rules)
+        assert not (changed(dead, files(fresh)) & dead.keys()) - {MARK}
+        assert changed(before, files(fresh)), "something was asked differently"
+        assert asked(fresh)["ngrams"]["lengths"] == lengths and asked(fresh)["ngrams"]["rules"] == vars(rules)
+    other = draw_run(fresh.with_name("other.zarr"))
+    analyze_run(other, only=["ngrams"], lengths=2, rules=WIDER)
+    assert snapshot(fresh) == snapshot(other)
+
+
+def test_activity_alone(fresh: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert neurolens(["analyze", str(fresh), "--only", "dead"]) == 0
+    run = open_run(fresh)
+    assert list(run.parts) == ["dead"] and set(run.neurons) >= {"frequency", "dead"}
+    assert not [name for name in run.neurons if "gram" in name] and not (fresh / "results/by_layer").exists()
+    for table in (lambda: run.triggers(1), lambda: run.by_layer):
+        with pytest.raises(NeurolensError, match="not analysed for ngrams; run 'neurolens analyze"):
+            table()
+    assert neurolens(["info", str(fresh)]) == 0
+    assert "dead " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lengths", [1, 3, 5])
+def test_lengths(lengths: int, fresh: Path) -> None:
+    """Columns and tables of the lengths that were asked for; of longer ones, asked for before, nothing is left."""
+    if lengths < 5:
+        analyze_run(fresh, only=["ngrams"], lengths=5)
+    assert neurolens(["analyze", str(fresh), "--only", "ngrams", "--ngrams", str(lengths)]) == 0
+    run = open_run(fresh)
+    wanted = {f"{gram}{end}" for gram in GRAMS[:lengths] for end in ("s_95", "_detector", "_detector_supported")}
+    assert {name for name in run.neurons if "gram" in name} == wanted
+    assert {path.name for path in (fresh / "results/neurons").iterdir() if "gram" in path.name} == wanted
+    assert run.by_layer.shape == (2, lengths, 2) and run.by_layer.overall.shape == (2, lengths)
+    triggers = run.triggers(3)
+    assert triggers["tokens"].shape[1] == lengths and set(triggers["n"].tolist()) == set(range(1, lengths + 1))
+
+
+def test_a_part_that_is_made_anew_takes_along_what_builds_on_it(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later version may ask otherwise of what others build on: then they are made anew, too, or it says so."""
+    analyze_run(fresh, only=["ngrams"])
+    before = snapshot(fresh)
+    monkeypatch.setattr("neurolens.analyze.SAMPLES", 15)
+    analyze_run(fresh, only=["ngrams"])
+    assert asked(fresh)["dead"]["samples"] == 15 and "ngrams" in asked(fresh)
+    monkeypatch.undo()
+    said: list[str] = []
+    analyze_run(fresh, only=["dead"], say=said.append)
+    assert list(asked(fresh)) == ["dead"]
+    assert said == [f"{fresh}: ngrams built on other results and are gone; analyze without --only makes them anew"]
+    analyze_run(fresh, only=["ngrams"])
+    assert snapshot(fresh) == before
+
+
+# -- what cannot be done -------------------------------------------------------------------------------------------
+
+
+def one_line(arguments: list[Any], code: int, match: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert neurolens([str(each) for each in arguments]) == code
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("neurolens: ", "Error: "))]
+    assert match in line
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"only": ["dead", "ngram"]}, "no analysis 'ngram'; expected dead, ngrams"),
+        ({"only": [""]}, "no analysis ''"),
+        ({"ngrams": 0}, "n-grams of up to 0 tokens; expected 1 to 5"),
+        ({"ngrams": 6}, "n-grams of up to 6 tokens; expected 1 to 5"),
+        ({"coverage": 0}, "coverage is 0; expected a percentage from 1 to 100"),
+        ({"min-rate": 101}, "min_rate is 101; expected a percentage"),
+        ({"max-covering": 0}, "max_covering is 0; expected at least 1"),
+        ({"max-covering-ngrams": -1}, "max_covering_ngrams is -1; expected at least 1"),
+        ({"min-occurrences": 0}, "min_occurrences is 0; expected at least 1"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_meant(
+    options: dict[str, Any], match: str, collected: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(collected)
+    typed = [(f"--{name}", ",".join(value) if isinstance(value, list) else value) for name, value in options.items()]
+    one_line(["analyze", collected, *(each for pair in typed for each in pair)], 2, match, capsys)
+    assert files(collected) == before
+    if "only" in options:
+        with pytest.raises(UsageError, match="no analysis"):
+            analyze_run(collected, only=options["only"])
+
+
+def test_an_incomplete_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = draw_run(tmp_path / "r.zarr", blocks=1)
+    before = files(path)
+    one_line(["analyze", path], 3, "is incomplete: 2 of 4 blocks of layers are collected", capsys)
+    with pytest.raises(IncompleteError, match="give the same 'neurolens collect' command again"):
+        analyze_run(path)
+    assert files(path) == before
+
+
+def test_a_run_that_is_being_analysed(fresh: Path) -> None:
+    with lock(fresh), pytest.raises(NeurolensError, match="another process"):
+        analyze_run(fresh, only=["dead"])
+    assert not asked(fresh)
+
+
+def test_dropped_bits(fresh: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is there as asked needs none; what needs them says so, and leaves everything as it is."""
+    analyze_run(fresh, only=["ngrams"])
+    for layer in Store.open(fresh).layers:
+        shutil.rmtree(fresh / f"layers/{layer:02d}/active")
+    before, run = files(fresh), open_run(fresh)
+    analyze_run(fresh, only=["ngrams"])
+    assert run.neurons["unigram_detector"].any() and len(run.triggers(1)["n"]) and run.info()["stored_bytes"] == 0
+    message = "the bits of layer 1, 3 were dropped, and what is asked must be counted from them; collect it again"
+    one_line(["analyze", fresh, "--only", "ngrams", "--coverage", 50], 1, message, capsys)
+    assert files(fresh) == before
+
+
+# -- with a model --------------------------------------------------------------------------------------------------
+
+
+def test_all_parts_are_done_unless_told(projected: Path) -> None:
+    assert tuple(asked(projected)) == PARTS
+    before = files(projected)
+    analyze_run(projected, rules=WIDER)
+    assert files(projected) == before
+
+
+def test_updates_are_redone_alone_and_with_the_ngrams(projected: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(projected, tmp_path / "r.zarr"))
+    analyze_run(path, only=["ngrams"], rules=Rules())
+    assert list(asked(path)) == ["dead", "ngrams"]
+    others = files(path)
+    assert not [name for name in others if "updates" in name or "projection" in name]
+    analyze_run(path, rules=Rules(), settings=Settings(null_neurons=3))
+    assert asked(path)["updates"]["null_neurons"] == 3
+    assert not (changed(others, files(path)) & others.keys()) - {MARK}
+    analyze_run(path, rules=WIDER)
+    assert snapshot(path) == snapshot(projected)
+
+
+def test_without_the_checkpoint_what_is_there_stays(
+    projected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All that can be done is; updates of the same detectors, asked differently, are not given up for nothing."""
+    path = Path(shutil.copytree(projected, tmp_path / "r.zarr"))
+    attributes = {**Store.open(path).attrs, "model": {**Store.open(path).attrs["model"], "id": str(tmp_path / "gone")}}
+    Store.open(path, write=True).set_attributes("", attributes)
+    before = snapshot(path)
+    with pytest.raises(IncompleteError, match=r"updates, which need the run's checkpoint .* with --model FOLDER"):
+        analyze_run(path, rules=WIDER, settings=Settings(k=3))
+    assert snapshot(path) == before
+    one_line(["analyze", path, "--max-covering", 3], 3, "updates", capsys)
+    assert list(asked(path)) == ["dead", "ngrams"] and asked(path)["ngrams"]["rules"]["max_covering"] == 3
+
+
+# -- stops ---------------------------------------------------------------------------------------------------------
+
+
+class Stop(BaseException):
+    """A stop that nobody catches."""
+
+
+Command = dict[str, Any]
+NGRAMS: Command = {"only": ["ngrams"], "lengths": 2}
+OTHER: Command = {"only": ["ngrams"], "lengths": 3, "rules": WIDER}
+
+
+def owned(path: Path, command: Command) -> dict[str, set[str]]:
+    """The files of each part that the command writes, beside that of the marks."""
+    seen, found = {MARK, *snapshot(path)}, {}
+    for part in command["only"] if command["only"] != ["ngrams"] else ["dead", "ngrams"]:
+        analyze_run(path, **{**command, "only": [part]})
+        found[part] = set(snapshot(path)) - seen
+        seen |= found[part]
+    return found
+
+
+def stopping(monkeypatch: pytest.MonkeyPatch, at: int, names: dict[str, Any]) -> Callable[[], int]:
+    """Stop before call number `at` of any of these functions; returns how many there have been."""
+    calls = 0
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == at:
+                raise Stop
+            return function(*args, **kwargs)
+
+        return call
+
+    for name, function in names.items():
+        monkeypatch.setattr(name, counted(function))
+    return lambda: calls
+
+
+# what changes a run: of the store, and, finer, of the disk
+STORE = {f"neurolens.store.Store.{name}": getattr(Store, name) for name in ("write", "remove", "set_attributes")}
+DISK = {f"os.{name}": getattr(os, name) for name in ("replace", "unlink", "rmdir")}
+
+
+@pytest.mark.parametrize("operations", [STORE, DISK], ids=["between results", "within results"])
+@pytest.mark.parametrize("before", [None, NGRAMS, OTHER], ids=["fresh", "shorter", "longer"])
+def test_a_stop_leaves_marks_that_are_true_and_the_same_command_completes(
+    before: Command | None, operations: dict[str, Any], collected: Path, tmp_path: Path
+) -> None:
+    """Wherever it is stopped: what is marked is whole and as the mark says, and nothing of it shows in the end."""
+    command = OTHER if before == NGRAMS else NGRAMS
+    start = Path(shutil.copytree(collected, tmp_path / "start.zarr"))
+    whole: list[tuple[dict[str, Any], dict[str, bytes], dict[str, set[str]]]] = []  # marks, files, whose they are
+    for each in (before, command):
+        if each is not None:
+            path = Path(shutil.copytree(collected, tmp_path / f"whole-{len(whole)}.zarr"))
+            belong = owned(path, each)
+            whole.append((asked(path), snapshot(path), belong))
+    if before is not None:
+        analyze_run(start, **before)
+    path = Path(shutil.copytree(start, tmp_path / "counted.zarr"))
+    with pytest.MonkeyPatch.context() as patch:
+        count = stopping(patch, 0, operations)
+        analyze_run(path, **command)
+        calls = count()
+    for i, at in enumerate(np.linspace(1, calls, 6).round().astype(int).tolist()):
+        path = Path(shutil.copytree(start, tmp_path / f"{i}.zarr"))
+        with pytest.MonkeyPatch.context() as patch:
+            stopping(patch, at, operations)
+            with pytest.raises(Stop):
+                analyze_run(path, **command)
+        check_marks(path, whole)
+        analyze_run(path, **command)
+        assert snapshot(path) == whole[-1][1], at
+
+
+def check_marks(path: Path, whole: list[tuple[dict[str, Any], dict[str, bytes], dict[str, set[str]]]]) -> None:
+    """Every part that is marked is, byte by byte, as in one of the undisturbed runs in which it was asked the same."""
+    found = snapshot(path)
+    for part, how in asked(path).items():
+        same = [(content, belong[part]) for given, content, belong in whole if given.get(part) == how]
+        assert same, "nobody asked this"
+        assert any(all(found.get(name) == content[name] for name in names) for content, names in same), part
+
+
+def test_killed_and_given_again(collected: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle of writing a file, three times in a row; the command that is left alone completes."""
+    whole = Path(shutil.copytree(collected, tmp_path / "whole.zarr"))
+    belong = owned(whole, OTHER)
+    undisturbed = [(asked(whole), snapshot(whole), belong)]
+    path = Path(shutil.copytree(collected, tmp_path / "r.zarr"))
+    code = (
+        "import os, signal, sys; from pathlib import Path; from neurolens.analyze import analyze_run, Rules\n"
+        "left, replace = int(sys.argv[2]), os.replace\n"
+        "def dying(*args, **kwargs):\n"
+        "    global left\n"
+        "    left -= 1\n"
+        "    os.kill(os.getpid(), signal.SIGKILL) if not left else replace(*args, **kwargs)\n"
+        "os.replace = dying\n"
+        "analyze_run(sys.argv[1], only=['ngrams'], lengths=3,"
+        " rules=Rules(max_covering=30, max_covering_ngrams=300, coverage=50, min_rate=50))\n"
+    )
+    for at in (10, 60):
+        ended = subprocess.run([sys.executable, "-c", code, str(path), str(at)], capture_output=True, check=False)
+        assert ended.returncode == -9, ended.stderr
+        check_marks(path, undisturbed)
+    analyze_run(path, **OTHER)
+    assert snapshot(path) == undisturbed[0][1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hasty() -> Iterator[None]:
+    """No power is cut here: what is written need not be on the disk before what comes next."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda handle: None)
+        yield
