@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from neurolens.store import Store
 
 # a script's folder comes first where modules are looked for: tabulate.py would hide a package that torch asks for
 sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
@@ -19,11 +23,30 @@ sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file_
 Times = dict[str, np.ndarray]
 
 
-def quick_asked(description: str | None, quick: str) -> bool:
-    """Parse the command line: whether `--quick`, which means `quick`, is given."""
+def make_parser(description: str | None, quick: str) -> argparse.ArgumentParser:
+    """A parser of the command line that knows `--quick`, which means `quick`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=quick)
-    return parser.parse_args().quick
+    return parser
+
+
+def quick_asked(description: str | None, quick: str) -> bool:
+    """Parse a command line without other options: whether `--quick`, which means `quick`, is given."""
+    return make_parser(description, quick).parse_args().quick
+
+
+def demo_bits(path: Path | None, folder: Path, tokens: int) -> Store:
+    """The complete run at `path`; without one, the embedded model on so much held-out text, collected into `folder`."""
+    from neurolens.collect import collect
+    from neurolens.demo.demonstrate import MODEL, demo_corpus
+    from neurolens.store import Store
+
+    if path is None:
+        path = folder / "demo.zarr"
+        collect(MODEL, demo_corpus(MODEL, tokens), path)
+    store = Store.open(path)
+    store.require_complete()
+    return store
 
 
 def timed(call: Callable[[], object]) -> tuple[float, float]:
@@ -54,6 +77,33 @@ def ratios(times: Times, ours: str, theirs: str) -> tuple[float, float]:
     """Median over the rounds of ours / theirs: (CPU, wall). Neighbours in time are compared: load drifts."""
     cpu, wall = np.median(times[ours] / times[theirs], axis=0)
     return float(cpu), float(wall)
+
+
+def in_process(script: Path, *args: str) -> dict[str, Any]:
+    """Run a Python script: the JSON object of its last line, and `own_GB`, its anonymous memory when seen at its most.
+
+    Raises SystemExit if it fails.
+    """
+    with subprocess.Popen([sys.executable, str(script), *args], stdout=subprocess.PIPE) as process:
+        own = 0.0
+        while process.poll() is None:
+            own = max(own, memory(process.pid, "RssAnon"))
+            time.sleep(0.02)
+        assert process.stdout is not None
+        said = process.stdout.read()
+    if process.returncode:
+        raise SystemExit(f"{script.name} {' '.join(args)} failed")
+    return {**json.loads(said.splitlines()[-1]), "own_GB": own}
+
+
+def memory(process: int | str, field: str) -> float:
+    """A size in what the kernel says of a process, in GB; 0 when it has ended. Its highest peak is `VmHWM`; that of
+    `ru_maxrss` begins with its parent's, which it was copied from."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return next((int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith(field)), 0.0)
 
 
 def at_most(value: float, bound: float) -> dict[str, Any]:

@@ -1,0 +1,102 @@
+"""What a process of analyze.py does: `_analyze.py RUN PARTS EVERY` analyses a run and says what it took.
+
+PARTS by commas, none to read the bits and no more; EVERY `all` or nothing. What the parts do not need is not imported:
+it would count as memory of theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _common import memory
+
+from neurolens import analyze, kernels, lanes, scan, updates
+from neurolens.analyze import analyze_run
+from neurolens.store import Store
+
+
+class Spans:
+    """CPU seconds by name. A span inside another one of its thread counts for itself alone."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock`: of a thread where several call, else of the process, whose calls have threads of their own."""
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._clock, self._inner, self._lock = clock, threading.local(), threading.Lock()
+
+    def around(self, owner: Any, attribute: str, name: str | Callable[..., str]) -> None:
+        """From now on count calls of `owner.attribute` for `name`, which may depend on their arguments."""
+        call = getattr(owner, attribute)
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            outer, self._inner.seconds = getattr(self._inner, "seconds", 0.0), 0.0
+            start = self._clock()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                whole = self._clock() - start
+                with self._lock:
+                    self.seconds[name(*args) if callable(name) else name] += whole - self._inner.seconds
+                self._inner.seconds = outer + whole
+
+        setattr(owner, attribute, counted)
+
+
+def spans_of(parts: list[str]) -> Spans:
+    """Count where CPU time goes, in this process, from now on."""
+    spans = Spans(time.process_time if parts == ["updates"] else time.thread_time)
+    spans.around(Store, "write", "results written")
+    spans.around(analyze, "index_tokens", "tokens and n-grams numbered")
+    spans.around(kernels, "sample", "sample of contexts")
+    spans.around(kernels, "first_set", "first activation")
+    spans.around(kernels, "count_bits", "set bits counted")
+    spans.around(scan, "tabulate", lambda rows, variable: f"counts by {variable.name}")
+    for name in ("widen", "add_intervals", "reduce_lanes"):
+        spans.around(lanes, name, f"n-grams of dense neurons: {name}")
+    for name in ("runs", "covering", "choose"):
+        spans.around(kernels, name, f"n-grams of other neurons: {name}")
+    spans.around(scan, "judge", "detectors judged")
+    spans.around(scan, "_count_grams", "tables of n-grams")
+    spans.around(scan, "join_scans", "stretches joined")
+    spans.around(updates, "_list_detectors", "control tokens chosen")
+    if "updates" in parts:
+        from neurolens.projection import Unembedding
+
+        spans.around(Unembedding, "project", "projections of neurons")
+        spans.around(Unembedding, "products", "projections of the null's neurons")
+    return spans
+
+
+def read_bits(path: Path) -> None:
+    """All of them, as analyze does, and no more."""
+    store = Store.open(path)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for layer in store.layers:
+            for _ in pool.map(lambda neurons: len(store.rows(layer, neurons)), store.neuron_chunks()):  # noqa: B023
+                pass
+
+
+def main(path: Path, parts: list[str], *, every: bool) -> None:
+    """Do it, and print what it took."""
+    kernels.count_bits(np.zeros((1, 1), np.uint64))  # numba begins
+    spans = spans_of(parts)
+    cpu, wall = time.process_time(), time.perf_counter()
+    if parts:
+        analyze_run(path, only=parts, every=every)
+    else:
+        read_bits(path)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    print(json.dumps({"cpu_s": cpu, "wall_s": wall, "peak_GB": memory("self", "VmHWM"), "spans": spans.seconds}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2].split(",") if sys.argv[2] else [], every=sys.argv[3] == "all")
