@@ -39,6 +39,7 @@ from neurolens.corpus import contexts
 from neurolens.counts import tabulate_reduced
 from neurolens.demo.demonstrate import TOKENS
 from neurolens.detectors import TOP, Rules
+from neurolens.nested import nest
 from neurolens.store import Store
 
 BOUND = 15.0
@@ -68,9 +69,7 @@ class Text:
 
     def _number(self, store: Store, vocab_size: int) -> None:
         found = variables.ngrams(store.corpus(), 3, vocab_size)
-        self.nested = variables.nest([each.in_order(self.order).variable for each in found])
-        for variable in self.nested.variables:
-            _ = variable.intervals
+        self.nested = nest([each.in_order(self.order).variable for each in found])
 
     def ours(self, rows: np.ndarray) -> list[Any]:
         """All three lengths of rows uint64 `(neuron, words)`."""

@@ -73,11 +73,13 @@ def by_token(bits: np.ndarray, codes: np.ndarray) -> dict[str, Callable[[], Any]
     wide = codes[text:].astype(np.intp)
     places = np.flatnonzero(np.diff(wide, prepend=-1))
     matrix, one_hot = csr_matrix(bits, dtype=np.int32), _one_hot(codes, VOCABULARY)
-    table, starts = np.zeros((1, VOCABULARY), np.uint32), np.zeros((1, neurons + 1), np.int64)
+    table, starts = np.zeros(VOCABULARY, np.uint32), np.zeros((1, neurons + 1), np.int64)
     category, on = np.empty((1, size), np.int32), np.empty((1, size), np.uint32)
+    every, parent = np.arange(neurons), np.full(VOCABULARY, -1, np.int32)  # nested in nothing coarser
+    base, complete = np.zeros(1, np.int64), np.full(1, VOCABULARY)
 
     def ours() -> Any:
-        kernels.runs(rows, codes[None], table, starts, category, on)
+        kernels.runs(rows, every, codes, parent, base, complete, table, starts, category, on)
         return starts[0], category[0, : starts[0, -1]], on[0, : starts[0, -1]]
 
     def lists(count: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]) -> Any:
