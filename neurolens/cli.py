@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -302,21 +302,16 @@ def plot(
     help="A row a neuron, or a row a trigger.",
 )
 @click.option("--layers", type=LayerList(), help="Layers to write, e.g. 0,2-5.  [all]")
-@click.option("--tokenizer", metavar="MODEL", help="Write triggers as text, too, with the tokenizer of this MODEL.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @json_option
-def export(
-    run: Path, file: Path, table: str, layers: list[int] | None, tokenizer: str | None, force: bool, as_json: bool
-) -> None:
+def export(run: Path, file: Path, table: str, layers: list[int] | None, force: bool, as_json: bool) -> None:
     """Write results of an analysed RUN to FILE, a .parquet or .csv file.
 
     Parquet keeps the columns' types, and the thresholds and versions in its metadata; csv is a header and rows.
     """
     from neurolens.run import open_run
 
-    opened = open_run(run)
-    decode = None if tokenizer is None else _decoder(opened.store.attrs, tokenizer)
-    done = opened.export(file, table=table, layers=layers, decode=decode, force=force)
+    done = open_run(run).export(file, table=table, layers=layers, force=force)
     say(f"{file}: {done.rows:,} {table}, {len(done.columns)} columns")
     if as_json:
         emit(vars(done))
@@ -447,18 +442,6 @@ def _checkpoint(run: Run, model: str | None = None) -> Checkpoint:
             f"the model at {model or known['id']} is not the one the run was made with; give that one with --model"
         )
     return checkpoint
-
-
-def _decoder(attrs: dict[str, Any], model: str) -> Callable[[list[int]], str]:
-    """Token ids → text by the tokenizer of `model`, which must be the one whose fingerprint the run has."""
-    from neurolens.checkpoint import Checkpoint
-
-    revision = attrs["model"]["revision"] if model == attrs["model"]["id"] else None  # of a name on the hub
-    checkpoint = Checkpoint(model, revision, say=say)
-    if checkpoint.tokenizer_fingerprint() != attrs["tokenizer"]:
-        raise UsageError(f"the tokenizer of {model} is not the one the run was made with; give the run's own model")
-    tokenizer = checkpoint.tokenizer()
-    return lambda ids: tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
 
 def _info_lines(facts: dict[str, Any]) -> list[str]:

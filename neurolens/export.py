@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +25,7 @@ from pyarrow import csv, parquet
 from neurolens import NeurolensError, UsageError, __version__, first_line
 from neurolens.parts import marks, part_of
 from neurolens.store import Store
+from neurolens.vocabulary import Vocabulary
 
 TABLES = ("neurons", "triggers")
 SUFFIXES = (".parquet", ".csv")
@@ -32,8 +33,6 @@ KEY = "neurolens"  # of the metadata
 STRETCH = 1 << 26  # bytes of columns held at once
 # of the run's attributes, what says where its numbers come from
 PROVENANCE = ("dtype", "device", "activation", "checkpoint", "tokenizer", "corpus_fingerprint", "threads", "versions")
-
-Decode = Callable[[list[int]], str]
 
 
 @dataclass(frozen=True)
@@ -52,15 +51,14 @@ def export_table(
     *,
     table: str = "neurons",
     layers: Iterable[int] | None = None,
-    decode: Decode | None = None,
     force: bool = False,
 ) -> Export:
     """Write a table of an analysed run to `path`, as parquet or csv by its suffix.
 
-    `table` is `neurons`, a row a neuron, or `triggers`, a row a trigger (an n-gram of a neuron's covering set); both
-    begin with `layer` and `neuron` and are in that order. `layers` defaults to all. `decode`, token ids → text, adds
-    the column `text` to triggers. An existing file is replaced only with `force`. Layers without triggers have no
-    rows; a file without rows still has its columns. Memory does not grow with the number of layers.
+    `table` is `neurons`, a row a neuron, or `triggers`, a row a trigger (an n-gram of a neuron), with its text in the
+    column `text`; both begin with `layer` and `neuron` and are in that order. `layers` defaults to all. An existing
+    file is replaced only with `force`. Layers without triggers have no rows; a file without rows still has its
+    columns. Memory does not grow with the number of layers.
 
     Raises UsageError for another suffix or table, layers that the run has not, an existing file, or a missing folder;
     NeurolensError if the run is not analysed, is analysed anew meanwhile, is damaged, or the file cannot be written.
@@ -69,11 +67,9 @@ def export_table(
     _check_target(path, store.path, force)
     if table not in TABLES:
         raise UsageError(f"no table {table!r} to export; expected {' or '.join(TABLES)}")
-    if decode is not None and table != "triggers":
-        raise UsageError(f"the {table} table has no tokens to write as text; leave the tokenizer out")
     chosen = _chosen(store, layers)
     analysis = _analysis(store, "dead" if table == "neurons" else "ngrams")
-    tables = _neurons(store, chosen) if table == "neurons" else _triggers(store, chosen, decode, path.suffix == ".csv")
+    tables = _neurons(store, chosen) if table == "neurons" else _triggers(store, chosen, path.suffix == ".csv")
     first = next(tables)
     schema = first.schema.with_metadata({KEY: json.dumps(_provenance(store, table, chosen, analysis), sort_keys=True)})
     rows = 0
@@ -152,12 +148,12 @@ def _neurons(store: Store, layers: list[int]) -> Iterator[pa.Table]:
                 yield _table(numbers[row], number, {name: values[row - first] for name, values in columns.items()})
 
 
-def _triggers(store: Store, layers: list[int], decode: Decode | None, as_csv: bool) -> Iterator[pa.Table]:
+def _triggers(store: Store, layers: list[int], as_csv: bool) -> Iterator[pa.Table]:
     """Column `token` is the token the neuron is active on, `token_minus_1` the one before it, as far as there are any;
     −1 where a trigger is shorter than that."""
     folders = {layer: f"results/layers/{layer:02d}/triggers" for layer in layers}
     longest = max(store.read(f"{folder}/tokens", slice(0, 0)).shape[1] for folder in folders.values())
-    text = None if decode is None else lru_cache(1 << 17)(lambda gram: decode(list(gram)))
+    text = lru_cache(1 << 17)(Vocabulary.read(store).text)
     for layer, folder in folders.items():
         columns = {name: store.read(f"{folder}/{name}") for name in store.names(folder)}
         neuron, length, tokens = (columns.pop(name) for name in ("neuron", "n", "tokens"))
@@ -166,10 +162,9 @@ def _triggers(store: Store, layers: list[int], decode: Decode | None, as_csv: bo
             inside = back < tokens.shape[1]
             values = tokens[:, -1 - back] if inside else np.full(len(tokens), -1, tokens.dtype)
             found[f"token_minus_{back}" if back else "token"] = np.where(back < length, values, values.dtype.type(-1))
-        if text is not None:
-            grams = (tuple(gram[len(gram) - n :]) for gram, n in zip(tokens.tolist(), length.tolist(), strict=True))
-            texts = [text(gram).encode(errors="replace").decode() for gram in grams]
-            found["text"] = pa.array([quoted(each) for each in texts] if as_csv else texts, pa.string())
+        grams = (tuple(gram[len(gram) - n :]) for gram, n in zip(tokens.tolist(), length.tolist(), strict=True))
+        texts = [text(gram) for gram in grams]
+        found["text"] = pa.array([quoted(each) for each in texts] if as_csv else texts, pa.string())
         yield _table(layer, neuron, {**found, **columns})
 
 

@@ -163,9 +163,7 @@ class Run:
         self._check_layer(layer)
         self._check_neuron(neuron)
         self._require("dead")
-        return read_neuron(
-            self.store, self.parts, self.vocabulary, layer, neuron, name=self.name, projector=projector
-        )
+        return read_neuron(self.store, self.parts, self.vocabulary, layer, neuron, name=self.name, projector=projector)
 
     def active(self, layer: int, neuron: int) -> np.ndarray:
         """The activation bits of a neuron: bool `(sequence, position)`."""
@@ -187,16 +185,12 @@ class Run:
         *,
         table: str = "neurons",
         layers: Iterable[int] | None = None,
-        decode: Callable[[list[int]], str] | None = None,
         force: bool = False,
     ) -> Export:
-        """Write a table of results, `neurons` or `triggers`, to a .parquet or .csv file; see `export_table`.
-
-        `run.export("triggers.parquet", table="triggers", decode=tokenizer.decode)` writes the triggers with text.
-        """
+        """Write a table of results, `neurons` or `triggers`, to a .parquet or .csv file; see `export_table`."""
         from neurolens.export import export_table
 
-        return export_table(self.store, path, table=table, layers=layers, decode=decode, force=force)
+        return export_table(self.store, path, table=table, layers=layers, force=force)
 
     def info(self) -> dict[str, Any]:
         """What the run is and holds, as plain numbers and strings."""

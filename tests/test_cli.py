@@ -177,40 +177,20 @@ def test_a_layer_without_an_alive_neuron_is_null(
 def test_export_prints_the_path(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert neurolens(["export", str(folder / "run.zarr"), str(tmp_path / "n.csv")]) == 0
     out, err = capsys.readouterr()
-    assert out == f"{tmp_path / 'n.csv'}\n" and "216 neurons, 11 columns" in err
+    assert out == f"{tmp_path / 'n.csv'}\n" and "216 neurons, 20 columns" in err
 
 
-def test_text_of_triggers_is_the_tokenizers(
-    tiny_model: Path, folder: Path, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_triggers_have_their_text(tiny_model: Path, folder: Path, tmp_path: Path) -> None:
     from neurolens.checkpoint import Checkpoint
 
-    # thresholds under which these random neurons have triggers
-    shutil.copytree(folder / "run.zarr", tmp_path / "r.zarr")
-    assert neurolens(["analyze", str(tmp_path / "r.zarr"), "--max-covering", "20"]) == 0
-    command = ["export", str(tmp_path / "r.zarr"), str(tmp_path / "t.parquet"), "--table", "triggers", "--tokenizer"]
-    assert neurolens([*command, str(tiny_model)]) == 0
+    assert neurolens(["export", str(folder / "run.zarr"), str(tmp_path / "t.parquet"), "--table", "triggers"]) == 0
     read = pq.read_table(tmp_path / "t.parquet")
-    tokenizer = Checkpoint(tiny_model).tokenizer()
-    assert read.num_rows > 0 and read["text"].to_pylist() == [tokenizer.decode([i]) for i in read["token"].to_pylist()]
-    other = shutil.copytree(tiny_model, tmp_path / "other")
-    (other / "tokenizer.json").write_text((other / "tokenizer.json").read_text() + "\n")
-    capsys.readouterr()
-    assert neurolens([*command, str(other), "--force"]) == 2
-    assert "is not the one the run was made with" in capsys.readouterr().err
+    decode = Checkpoint(tiny_model).tokenizer().decode
+    grams = zip(*(read[name].to_pylist() for name in ("token_minus_2", "token_minus_1", "token")), strict=True)
+    assert read.num_rows > 0
+    assert read["text"].to_pylist() == [decode([token for token in gram if token >= 0]) for gram in grams]
 
 
-@pytest.mark.parametrize(
-    ("code", "arguments", "expected"),
-    [
-        (1, ["absent.zarr", "t.csv"], "no run at"),
-        (2, ["run.zarr", "t.xlsx"], "expected .parquet or .csv"),
-        (2, ["run.zarr", "absent/t.csv"], "no folder"),
-        (2, ["run.zarr", "t.csv", "--layers", "7"], "no layer 7; it has 0, 1, 2"),
-        (2, ["run.zarr", "t.csv", "--table", "contexts"], "contexts"),
-        (2, ["run.zarr", "text.jsonl/t.csv"], "no folder"),
-    ],
-)
 def test_exports_that_fail(
     code: int,
     arguments: list[str],
@@ -234,7 +214,7 @@ def test_a_run_that_is_not_analysed_is_not_exported(
     shutil.copytree(folder / "run.zarr", tmp_path / "r.zarr")
     shutil.rmtree(tmp_path / "r.zarr" / "results")
     assert neurolens(["export", str(tmp_path / "r.zarr"), str(tmp_path / "t.csv")]) == 1
-    assert "not analysed; run 'neurolens analyze" in capsys.readouterr().err
+    assert "not analysed for dead; run 'neurolens analyze" in capsys.readouterr().err
     assert not (tmp_path / "t.csv").exists()
 
 
@@ -426,7 +406,8 @@ def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     }  # fmt: skip
     command = [bash, "--norc", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
-    assert done.stdout.split() == ["--max-covering", "--min-rate", "--min-occurrences"], done.stderr
+    offered = ["--max-covering", "--max-covering-ngrams", "--min-rate", "--min-occurrences", "--model"]
+    assert done.stdout.split() == offered, done.stderr
     assert done.stderr == ""
 
 
