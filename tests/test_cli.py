@@ -191,6 +191,17 @@ def test_triggers_have_their_text(tiny_model: Path, folder: Path, tmp_path: Path
     assert read["text"].to_pylist() == [decode([token for token in gram if token >= 0]) for gram in grams]
 
 
+@pytest.mark.parametrize(
+    ("code", "arguments", "expected"),
+    [
+        (1, ["absent.zarr", "t.csv"], "no run at"),
+        (2, ["run.zarr", "t.xlsx"], "expected .parquet or .csv"),
+        (2, ["run.zarr", "absent/t.csv"], "no folder"),
+        (2, ["run.zarr", "t.csv", "--layers", "7"], "no layer 7; it has 0, 1, 2"),
+        (2, ["run.zarr", "t.csv", "--table", "contexts"], "contexts"),
+        (2, ["run.zarr", "text.jsonl/t.csv"], "no folder"),
+    ],
+)
 def test_exports_that_fail(
     code: int,
     arguments: list[str],
