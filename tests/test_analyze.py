@@ -322,7 +322,7 @@ def test_a_stop_leaves_marks_that_are_true_and_the_same_command_completes(
         count = stopping(patch, 0, operations)
         analyze_run(path, **command)
         calls = count()
-    for i, at in enumerate(np.linspace(1, calls, 6).round().astype(int).tolist()):
+    for i, at in enumerate(np.linspace(1, calls, 5).round().astype(int).tolist()):
         path = Path(shutil.copytree(start, tmp_path / f"{i}.zarr"))
         with pytest.MonkeyPatch.context() as patch:
             stopping(patch, at, operations)
