@@ -126,7 +126,7 @@ def tabulate_sparse(
     """
     chosen = np.arange(len(rows)) if chosen is None else chosen
     levels, table = len(nested.variables), np.zeros(len(nested.parent), np.uint32)
-    set_bits = np.concatenate([[0], np.cumsum(kernels.count_bits(rows)[chosen])])
+    set_bits = np.concatenate([[0], np.cumsum(kernels.count_bits(rows, chosen))])
     first = 0
     while first < len(chosen):
         last = int(np.searchsorted(set_bits, set_bits[first] + entries, side="right")) - 1
@@ -154,7 +154,7 @@ def tabulate_reduced(
     `rows` and variables as in `tabulate`, `limits` by variable. Every row comes once; which way it is counted — by
     set bit, or by interval where a neuron is active often — changes the time it takes and nothing else.
     """
-    set_bits = kernels.count_bits(rows)
+    set_bits = kernels.count_bits(rows, np.arange(len(rows)))
     intervals = nested.intervals
     by_interval = sum(lanes.RUN_COST * len(runs.stop) + lanes.GRAM_COST * len(runs.often) for runs in intervals)
     silent, dense = set_bits == 0, set_bits * lanes.BIT_COST > by_interval
@@ -164,8 +164,11 @@ def tabulate_reduced(
     again = []
     for chosen, found, unsure in _reduce_dense(rows, np.flatnonzero(dense & ~silent), intervals, share, limits, top):
         again.append(chosen[unsure])
-        sure = np.flatnonzero(~unsure)
-        yield chosen[sure], [_rows_of(each, sure) for each in found]
+        if not unsure.any() and len(chosen) == lanes.LANES:
+            yield chosen, found
+        else:
+            sure = np.flatnonzero(~unsure)
+            yield chosen[sure], [_rows_of(each, sure) for each in found]
     sparse = np.concatenate([np.flatnonzero(~dense & ~silent), *again])
     for part, counts in tabulate_sparse(rows, nested, chosen=sparse):
         reduced = [reduce_counts(each, share=share, limit=n, top=top) for each, n in zip(counts, limits, strict=True)]

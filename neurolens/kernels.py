@@ -76,12 +76,14 @@ def _set_bits(row, first, tokens, full, found):  # pragma: no cover - compiled
 
 
 @njit(nogil=True, cache=True)
-def count_bits(rows):  # pragma: no cover - compiled
-    """Set bits of each row: uint64 `(neurons, words)` → int64 `(neurons,)`."""
-    out = np.zeros(rows.shape[0], np.int64)
-    for n in range(rows.shape[0]):
-        for w in range(uint64(rows.shape[1])):
-            out[n] += np.int64(_bit_count(rows[n, w]))
+def count_bits(rows, chosen):  # pragma: no cover - compiled
+    """Set bits of chosen rows: uint64 `(any, words)` and integer `(neurons,)` → int64 `(neurons,)`."""
+    out = np.zeros(len(chosen), np.int64)
+    for n in range(len(chosen)):
+        row, count = rows[chosen[n]], uint64(0)
+        for w in range(uint64(len(row))):
+            count += _bit_count(row[w])
+        out[n] = np.int64(count)
     return out
 
 
@@ -218,13 +220,14 @@ def sample(rows, index, priority, out):  # pragma: no cover - compiled
 
 
 @njit(nogil=True, cache=True)
-def greedy_cover(how_many, large, total, share):  # pragma: no cover - compiled
+def greedy_cover(how_many, large, total, share, taken, number):  # pragma: no cover - compiled
     """Least number of counts that sum to at least `share`% of `total`, all of them together, and the last one taken.
 
     `how_many` int64 `(SMALL,)`: counts below SMALL, by size; `large` int64 `(any,)`: the others, which are sorted in
-    place. 0 and 0 for a total of 0. Integer arithmetic throughout.
+    place. Larger ones than all of these may have been left out: `number` of them, together `taken`, which do not
+    reach the share. 0 and 0 for a total of 0. Integer arithmetic throughout.
     """
-    goal, taken, number, least = share * total, np.int64(0), np.int64(0), np.int64(0)
+    goal, least = share * total, np.int64(0)
     large.sort()
     for i in range(len(large) - 1, -1, -1):
         if 100 * taken >= goal:
@@ -271,7 +274,7 @@ def covering(starts, on, share):  # pragma: no cover - compiled
             if large and on[i] >= SMALL:
                 large -= 1
                 counts[large] = on[i]
-        number[n], least[n] = greedy_cover(how_many, counts, total, share)
+        number[n], least[n] = greedy_cover(how_many, counts, total, share, np.int64(0), np.int64(0))
     return number, least
 
 

@@ -81,20 +81,31 @@ def _add_masked(typingctx, words, mask, sums):  # pragma: no cover - compiled
 
 
 @intrinsic
-def _tally_few(typingctx, sums, tallies):  # pragma: no cover - compiled
-    """For LANES sums and each count from 1 to FEW: tallies += sum == count. Both by address."""
+def _tally(typingctx, sums, floor, tallies):  # pragma: no cover - compiled
+    """For LANES sums: tallies[0] += sum, [1] += sum > 0, [1 + count] += sum == count for each count from 1 to FEW.
+
+    By address. Returns whether any of the sums exceeds its floor.
+    """
 
     def codegen(context, builder, signature, args):
-        sums, tallies = args
+        sums, floor, tallies = args
         value = _load(builder, sums, SHORT)
-        for count in range(1, FEW + 1):
-            tally_at = builder.add(tallies, ir.Constant(ir.IntType(64), (count - 1) * LANES * 4))
-            equal = builder.icmp_unsigned("==", value, ir.Constant(SHORT, [count] * LANES))
-            more = builder.add(_load(builder, tally_at, SHORT), builder.zext(equal, SHORT))
-            _store(builder, more, tally_at)
-        return context.get_dummy_value()
 
-    return types.void(types.uintp, types.uintp), codegen
+        def add(row, more):
+            address = builder.add(tallies, ir.Constant(ir.IntType(64), row * LANES * 4))
+            _store(builder, builder.add(_load(builder, address, SHORT), more), address)
+
+        def equal(count):
+            return builder.icmp_unsigned("==", value, ir.Constant(SHORT, [count] * LANES))
+
+        add(0, value)
+        add(1, builder.zext(builder.not_(equal(0)), SHORT))
+        for count in range(1, FEW + 1):
+            add(1 + count, builder.zext(equal(count), SHORT))
+        above = builder.icmp_unsigned(">", value, _load(builder, floor, SHORT))
+        return builder.icmp_unsigned("!=", builder.bitcast(above, ir.IntType(LANES)), ir.Constant(ir.IntType(LANES), 0))
+
+    return types.boolean(types.uintp, types.uintp, types.uintp), codegen
 
 
 @njit(nogil=True, cache=True)
@@ -147,56 +158,60 @@ def reduce_lanes(words, once, sums, often, few, common, share, limit, top):  # p
     occur FEW times or once would have to be kept, which are to be counted the other way; and of the kept entries,
     lane by lane, int64 `(kept,)`: `lane`, `category`, `on`.
     """
-    counts = np.zeros((LANES, SMALL + 1), np.int64)
     best, held = np.zeros((LANES, top), np.int64), np.zeros(LANES, np.int64)  # rows of sums, falling
     floor = np.zeros(LANES, np.uint32)  # what a count must exceed to be among the best
+    frequent, rare = np.zeros((FEW + 2, LANES), np.uint32), np.zeros((FEW + 2, LANES), np.uint32)
+    sums_at, floor_at = uint64(sums.ctypes.data), uint64(floor.ctypes.data)
+    frequent_at, rare_at = uint64(frequent.ctypes.data), uint64(rare.ctypes.data)
     for j in range(uint64(len(often))):
-        better = False
-        for lane in range(uint64(LANES)):
-            on = sums[j, lane]
-            counts[lane, min(on, uint32(SMALL))] += 1
-            better |= on > floor[lane]
-        for lane in range(uint64(LANES if better else 0)):
-            if sums[j, lane] > floor[lane]:
-                place = held[lane] if held[lane] < top else top - 1
-                while place > 0 and sums[best[lane, place - 1], lane] < sums[j, lane]:
-                    best[lane, place] = best[lane, place - 1]
-                    place -= 1
-                best[lane, place] = j
-                held[lane] = min(held[lane] + 1, top)
-                if held[lane] == top:
-                    floor[lane] = sums[best[lane, top - 1], lane]
-    activations, number, least = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
-    tallies = np.zeros((FEW, LANES), np.uint32)
-    sums_at, tallies_at = uint64(sums.ctypes.data), uint64(tallies.ctypes.data)
+        if _tally(sums_at + (j << uint64(5)), floor_at, frequent_at):
+            for lane in range(uint64(LANES)):
+                if sums[j, lane] > floor[lane]:
+                    place = held[lane] if held[lane] < top else top - 1
+                    while place > 0 and sums[best[lane, place - 1], lane] < sums[j, lane]:
+                        best[lane, place] = best[lane, place - 1]
+                        place -= 1
+                    best[lane, place] = j
+                    held[lane] = min(held[lane] + 1, top)
+                    if held[lane] == top:
+                        floor[lane] = sums[best[lane, top - 1], lane]
     for j in range(uint64(len(often)), uint64(len(often) + few)):
-        _tally_few(sums_at + (j << uint64(5)), tallies_at)
+        _tally(sums_at + (j << uint64(5)), floor_at, rare_at)
     single = np.zeros(LANES, np.uint32)
     words_at, single_at = uint64(words.ctypes.data), uint64(single.ctypes.data)
     for w in range(uint64(len(once))):
         if once[w]:
             _add_masked(words_at + (w << uint64(6)), once[w], single_at)
+    activations, number, least = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
     again, size = np.zeros(LANES, np.bool_), 0
-    large = np.empty(len(common), np.int64)
+    how_many, large = np.empty(SMALL, np.int64), np.empty(len(common), np.int64)
     for lane in range(LANES):
-        rare = np.int64(single[lane])
-        counts[lane, 1] += rare
-        for count in range(FEW):
-            rare += tallies[count, lane]
-            counts[lane, count + 1] += tallies[count, lane]
+        how_many[:] = 0
+        how_many[1] = single[lane]
+        for count in range(1, FEW + 1):
+            how_many[count] += np.int64(frequent[1 + count, lane]) + np.int64(rare[1 + count, lane])
+        activations[lane] = np.int64(frequent[0, lane]) + np.int64(rare[0, lane]) + np.int64(single[lane])
+        taken, counted = activations[lane], np.int64(frequent[1, lane] + rare[1, lane] + single[lane])
+        for count in range(1, FEW + 1):
+            taken -= count * how_many[count]
+            counted -= how_many[count]
         filled = 0
-        for j in common:
-            if sums[j, lane] >= SMALL:
-                large[filled] = sums[j, lane]
-                filled += 1
-                activations[lane] += sums[j, lane]
-        for count in range(1, SMALL):
-            activations[lane] += count * counts[lane, count]
-        number[lane], least[lane] = greedy_cover(counts[lane, :SMALL], large[:filled], activations[lane], share)
-        again[lane] = rare > 0 and (floor[lane] <= FEW or (number[lane] <= limit and least[lane] <= FEW))
+        if 100 * taken >= share * activations[lane]:  # else the cover takes all counts above FEW, whatever they are
+            taken = counted = np.int64(0)
+            for j in range(len(often)):
+                if FEW < sums[j, lane] < SMALL:
+                    how_many[sums[j, lane]] += 1
+            for j in common:
+                if sums[j, lane] >= SMALL:
+                    large[filled] = sums[j, lane]
+                    filled += 1
+        number[lane], least[lane] = greedy_cover(how_many, large[:filled], activations[lane], share, taken, counted)
+        unlisted = rare[1, lane] + single[lane] > 0
+        again[lane] = unlisted and (floor[lane] <= FEW or (number[lane] <= limit and least[lane] <= FEW))
         size += held[lane]
-        if number[lane] <= limit:
-            size += counts[lane, least[lane] :].sum() if least[lane] < SMALL else counts[lane, SMALL]
+        if 0 < number[lane] <= limit and not again[lane]:
+            for j in range(len(often)):
+                size += sums[j, lane] >= least[lane]
     kept, filled = np.empty((3, size), np.int64), 0
     for lane in range(LANES):
         whole = 0 < number[lane] <= limit and not again[lane]

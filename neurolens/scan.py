@@ -89,9 +89,10 @@ def scan_rows(rows: np.ndarray, first: int, tokens: Tokens, rules: Rules, *, cou
     if counted:
         contexts = np.empty((len(rows), SAMPLES), np.int64)
         kernels.sample(rows, tokens.index, tokens.priority, contexts)
+        every = np.arange(len(rows))
         activity = Activity(
-            kernels.count_bits(rows),
-            kernels.count_bits(rows & tokens.text),
+            kernels.count_bits(rows, every),
+            kernels.count_bits(rows & tokens.text, every),
             kernels.first_set(rows, tokens.index),
             len(tokens.index),
         )
