@@ -87,7 +87,7 @@ def read_bits(path: Path) -> None:
 
 def main(path: Path, parts: list[str], *, every: bool) -> None:
     """Do it, and print what it took."""
-    kernels.count_bits(np.zeros((1, 1), np.uint64))  # numba begins
+    kernels.count_bits(np.zeros((1, 1), np.uint64), np.arange(1))  # numba begins
     spans = spans_of(parts)
     cpu, wall = time.process_time(), time.perf_counter()
     if parts:

@@ -75,7 +75,7 @@ class Text:
         """All three lengths of rows uint64 `(neuron, words)`."""
         rules = Rules()
         limits = [rules.limit(n) for n in (1, 2, 3)]
-        return list(tabulate_reduced(rows, self.nested, share=rules.coverage, limits=limits, top=TOP))
+        return tabulate_reduced(rows, self.nested, share=rules.coverage, limits=limits, top=TOP)
 
     def theirs(self, way: str, row: np.ndarray) -> np.ndarray:
         """Counts of the trigrams on which a neuron is active; `row` packed uint8 `(token bytes,)`."""
@@ -132,11 +132,10 @@ def check(text: Text, way: str, row: np.ndarray, want: Found) -> tuple[float, fl
 
 def found_by_us(reduced: list[Any], neurons: int) -> list[Found]:
     """What ours says of n = 3, by neuron."""
-    table = np.zeros((3, neurons), np.int64)
-    for chosen, (_, _, three) in reduced:
-        table[0, chosen], table[1, chosen] = three.activations, three.covering
-        np.maximum.at(table[2], chosen[three.neuron], three.on)
-    return [(int(a), int(b), int(c)) for a, b, c in table.T]
+    _, _, three = reduced
+    largest = np.zeros(neurons, np.int64)
+    np.maximum.at(largest, three.neuron, three.on)
+    return [(int(a), int(b), int(c)) for a, b, c in zip(three.activations, three.covering, largest, strict=True)]
 
 
 def rows_of(store: Store, layer: int, one_in: int) -> np.ndarray:

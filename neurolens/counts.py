@@ -146,33 +146,40 @@ def tabulate_sparse(
         first += len(part)
 
 
-def tabulate_reduced(
-    rows: np.ndarray, nested: Nested, *, share: int, limits: Sequence[int], top: int
-) -> Iterator[tuple[np.ndarray, list[Reduced]]]:
-    """Nested variables counted and reduced, some neurons at a time: (which rows, what is kept by variable).
+def tabulate_reduced(rows: np.ndarray, nested: Nested, *, share: int, limits: Sequence[int], top: int) -> list[Reduced]:
+    """Nested variables counted and reduced: what is kept of each variable.
 
-    `rows` and variables as in `tabulate`, `limits` by variable. Every row comes once; which way it is counted — by
-    set bit, or by interval where a neuron is active often — changes the time it takes and nothing else.
+    `rows` and variables as in `tabulate`, `limits` by variable. Which way a row is counted — by set bit, or by
+    interval where a neuron is active often — changes the time it takes and nothing else.
     """
     set_bits = kernels.count_bits(rows, np.arange(len(rows)))
     intervals = nested.intervals
     by_interval = sum(lanes.RUN_COST * len(runs.stop) + lanes.GRAM_COST * len(runs.often) for runs in intervals)
     silent, dense = set_bits == 0, set_bits * lanes.BIT_COST > by_interval
-    if silent.any():
-        none = np.zeros(silent.sum(), np.int64)
-        yield np.flatnonzero(silent), [Reduced(none, none, none, none[:0], none[:0], none[:0])] * len(intervals)
-    again = []
+    none = np.zeros(silent.sum(), np.int64)
+    nothing = Reduced(none, none, none, none[:0], none[:0], none[:0])
+    parts, again = [(np.flatnonzero(silent), [nothing] * len(intervals))], []
     for chosen, found, unsure in _reduce_dense(rows, np.flatnonzero(dense & ~silent), intervals, share, limits, top):
         again.append(chosen[unsure])
-        if not unsure.any() and len(chosen) == lanes.LANES:
-            yield chosen, found
-        else:
-            sure = np.flatnonzero(~unsure)
-            yield chosen[sure], [_rows_of(each, sure) for each in found]
+        sure = np.flatnonzero(~unsure)
+        parts.append((chosen[sure], [_rows_of(each, sure) for each in found]))
     sparse = np.concatenate([np.flatnonzero(~dense & ~silent), *again])
     for part, counts in tabulate_sparse(rows, nested, chosen=sparse):
-        reduced = [reduce_counts(each, share=share, limit=n, top=top) for each, n in zip(counts, limits, strict=True)]
-        yield part, reduced
+        found = [reduce_counts(each, share=share, limit=n, top=top) for each, n in zip(counts, limits, strict=True)]
+        parts.append((part, found))
+    return [_join([(chosen, found[k]) for chosen, found in parts]) for k in range(len(intervals))]
+
+
+def _join(parts: list[tuple[np.ndarray, Reduced]]) -> Reduced:
+    """What was kept of all rows, from some rows at a time."""
+    order = np.argsort(np.concatenate([chosen for chosen, _ in parts]))
+    activations, covering, least = (
+        np.concatenate([getattr(found, name) for _, found in parts])[order]
+        for name in ("activations", "covering", "least")
+    )
+    neuron = np.concatenate([chosen[found.neuron] for chosen, found in parts])
+    category, on = (np.concatenate([getattr(found, name) for _, found in parts]) for name in ("category", "on"))
+    return Reduced(activations, covering, least, neuron, category, on)
 
 
 def _reduce_dense(
@@ -203,7 +210,7 @@ def _reduce_dense(
 
 def _rows_of(found: Reduced, rows: np.ndarray) -> Reduced:
     """Only these rows, ascending, renumbered from 0."""
-    kept = np.isin(found.neuron, rows)
+    kept = np.isin(found.neuron, rows) if len(rows) < len(found.activations) else slice(None)
     return Reduced(
         found.activations[rows],
         found.covering[rows],

@@ -17,7 +17,7 @@ from neurolens.activity import Activity
 from neurolens.bits import pack, words
 from neurolens.corpus import Corpus
 from neurolens.counts import tabulate, tabulate_reduced
-from neurolens.detectors import TOP, Detectors, Rules, cover_layers, judge, wilson_lower_bound
+from neurolens.detectors import TOP, Rules, cover_layers, judge, wilson_lower_bound
 from neurolens.nested import Nested, nest
 from neurolens.tables import GRAMS
 from neurolens.variables import Ngrams, Variable
@@ -154,35 +154,25 @@ def _count_grams(
     rows: np.ndarray, first: int, grams: list[Ngrams], nested: Nested, rules: Rules, top: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[tuple[np.ndarray, np.ndarray]]]:
     """Columns, triggers and covered categories of some neurons, for n-grams of every length."""
-    found: list[list[tuple[np.ndarray, Detectors]]] = [[] for _ in grams]
     limits = [rules.limit(n) for n in range(1, len(grams) + 1)]
-    for chosen, reduced in tabulate_reduced(rows, nested, share=rules.coverage, limits=limits, top=top):
-        for n, (each, kept) in enumerate(zip(grams, reduced, strict=True), 1):
-            found[n - 1].append((chosen, judge(kept, each.variable.total, rules, n)))
+    reduced = tabulate_reduced(rows, nested, share=rules.coverage, limits=limits, top=top)
     columns, tables, covered = {}, [], []
-    for n, each in enumerate(grams, 1):
-        name, order = GRAMS[n - 1], np.argsort(np.concatenate([chosen for chosen, _ in found[n - 1]]))
-        covering, detector, supported = (
-            np.concatenate([getattr(one, field) for _, one in found[n - 1]])[order]
-            for field in ("covering", "detector", "supported")
-        )
+    for n, (each, kept) in enumerate(zip(grams, reduced, strict=True), 1):
+        found, name = judge(kept, each.variable.total, rules, n), GRAMS[n - 1]
         columns |= {
-            f"{name}s_95": covering.astype(np.int32),
-            f"{name}_detector": detector,
-            f"{name}_detector_supported": supported,
+            f"{name}s_95": found.covering.astype(np.int32),
+            f"{name}_detector": found.detector,
+            f"{name}_detector_supported": found.supported,
         }
-        table = {
-            key: np.concatenate([one.triggers[key] for _, one in found[n - 1]]) for key in found[n - 1][0][1].triggers
-        }
-        neuron = np.concatenate([chosen[one.triggers["neuron"]] for chosen, one in found[n - 1]])
+        table, neuron = dict(found.triggers), found.triggers["neuron"]
         table["tokens"] = np.full((len(neuron), len(grams)), -1, np.int32)
         table["tokens"][:, len(grams) - n :] = each.tokens[table["category"]]
         table |= {"neuron": (first + neuron).astype(np.int32), "n": np.full(len(neuron), n, np.uint8)}
         often = table["total"] >= rules.support_occurrences
         covered.append(
             (
-                table["category"][table["covered"] & detector[neuron]],
-                table["category"][table["covered"] & often & supported[neuron]],
+                table["category"][table["covered"] & found.detector[neuron]],
+                table["category"][table["covered"] & often & found.supported[neuron]],
             )
         )
         tables.append(table)

@@ -241,19 +241,16 @@ def reduce_by_hand(on: list[int], share: int, limit: int, top: int) -> tuple[int
     return sum(on), len(taken), least, {c: on[c] for c in [*falling[:top], *members]}
 
 
-def check_reduced(found: list[tuple[np.ndarray, list[Reduced]]], expected: list[list[list[int]]], share: int, **ask):
+def check_reduced(found: list[Reduced], expected: list[list[list[int]]], share: int, limits: list[int], top: int):
     """`expected`: counts by variable, neuron and category."""
-    done = np.concatenate([rows for rows, _ in found]).tolist()
-    assert sorted(done) == list(range(len(expected[0])))
-    for rows, lists in found:
-        for table, limit, kept in zip(expected, ask["limits"], lists, strict=True):
-            wanted = [reduce_by_hand(table[row], share, limit, ask["top"]) for row in rows.tolist()]
-            assert [kept.activations.tolist(), kept.covering.tolist(), kept.least.tolist()] == [
-                [each[i] for each in wanted] for i in range(3)
-            ]
-            entries = list(zip(kept.neuron.tolist(), kept.category.tolist(), kept.on.tolist(), strict=True))
-            assert len(entries) == len({entry[:2] for entry in entries})
-            assert set(entries) == {(n, c, on) for n, each in enumerate(wanted) for c, on in each[3].items()}
+    for table, limit, kept in zip(expected, limits, found, strict=True):
+        wanted = [reduce_by_hand(row, share, limit, top) for row in table]
+        assert [kept.activations.tolist(), kept.covering.tolist(), kept.least.tolist()] == [
+            [each[i] for each in wanted] for i in range(3)
+        ]
+        entries = list(zip(kept.neuron.tolist(), kept.category.tolist(), kept.on.tolist(), strict=True))
+        assert len(entries) == len({entry[:2] for entry in entries})
+        assert set(entries) == {(n, c, on) for n, each in enumerate(wanted) for c, on in each[3].items()}
 
 
 @pytest.mark.parametrize("interval_cost", [0, None, 1e9], ids=["by interval", "whichever is faster", "by set bit"])
@@ -281,7 +278,7 @@ def test_reduced_counts_are_those_of_one_by_one(interval_cost, drawn, kinds, sha
         if interval_cost is not None:
             patch.setattr(lanes, "RUN_COST", interval_cost)
             patch.setattr(lanes, "GRAM_COST", interval_cost)
-        found = list(tabulate_reduced(words_of(active), nest(counted), share=share, limits=limits, top=top))
+        found = tabulate_reduced(words_of(active), nest(counted), share=share, limits=limits, top=top)
     check_reduced(found, expected, share, limits=limits, top=top)
 
 
@@ -303,7 +300,7 @@ def test_reduced_counts_at_the_edges(interval_cost, limit, top, monkeypatch):
     active = np.array([[i - codes.searchsorted(c) < row[c] for i, c in enumerate(codes)] for row in on])
     assert tally(active, codes.tolist(), 10) == on
     for share in (50, 95, 100):
-        found = list(tabulate_reduced(words_of(active), nest([variable]), share=share, limits=[limit], top=top))
+        found = tabulate_reduced(words_of(active), nest([variable]), share=share, limits=[limit], top=top)
         check_reduced(found, [on], share, limits=[limit], top=top)
 
 
@@ -323,7 +320,7 @@ def test_long_rows(size, interval_cost, monkeypatch):
         for each in counted
     ]
     rows = np.packbits(np.pad(active, ((0, 0), (0, -size % 64))), axis=1, bitorder="little").view(np.uint64)
-    found = list(tabulate_reduced(rows, nest(counted), share=95, limits=[5, 50], top=5))
+    found = tabulate_reduced(rows, nest(counted), share=95, limits=[5, 50], top=5)
     check_reduced(found, expected, 95, limits=[5, 50], top=5)
     ((_, lists),) = tabulate_sparse(rows, nest(counted))
     for variable, counts, table in zip(counted, lists, expected, strict=True):
