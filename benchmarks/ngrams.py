@@ -39,7 +39,7 @@ from _common import at_least, demo_bits, finish, make_parser, timed
 from neurolens import variables
 from neurolens.bits import pack, popcount, unpack
 from neurolens.corpus import contexts
-from neurolens.counts import tabulate_reduced
+from neurolens.counts import Reduced, tabulate_reduced
 from neurolens.demo.demonstrate import TOKENS
 from neurolens.detectors import TOP, Rules
 from neurolens.nested import nest
@@ -74,7 +74,7 @@ class Text:
         found = variables.ngrams(store.corpus(), 3, vocab_size)
         self.nested = nest([each.in_order(self.order).variable for each in found])
 
-    def ours(self, rows: np.ndarray) -> list[Any]:
+    def ours(self, rows: np.ndarray) -> list[Reduced]:
         """All three lengths of rows uint64 `(neuron, words)`."""
         rules = Rules()
         limits = [rules.limit(n) for n in (1, 2, 3)]
@@ -110,7 +110,7 @@ def measure(text: Text, rows: np.ndarray, rounds: int) -> Times:
     packed = np.ascontiguousarray(rows.view(np.uint8)[:, : -(-len(text.order) // 8)])
     given = dict.fromkeys(WAYS, text.in_corpus_order(packed)) | {"context order": packed}
     times = Times(np.zeros((rounds, 2)), {way: np.zeros((rounds, len(rows), 2)) for way in WAYS})
-    want = found_by_us(text.ours(rows), len(rows))  # compiled, and in the cache
+    want = found_by_us(text.ours(rows))  # compiled, and in the cache
     names = [OURS, *WAYS]
     for turn in range(rounds):
         for way in (*names[turn % len(names) :], *names[: turn % len(names)]):
@@ -133,12 +133,12 @@ def check(text: Text, way: str, row: np.ndarray, want: Found) -> tuple[float, fl
     return seconds
 
 
-def found_by_us(reduced: list[Any], neurons: int) -> list[Found]:
+def found_by_us(reduced: list[Reduced]) -> list[Found]:
     """What ours says of n = 3, by neuron."""
-    _, _, three = reduced
-    largest = np.zeros(neurons, np.int64)
-    np.maximum.at(largest, three.neuron, three.on)
-    return [(int(a), int(b), int(c)) for a, b, c in zip(three.activations, three.covering, largest, strict=True)]
+    three = reduced[2]
+    most = np.zeros(len(three.activations), np.int64)
+    np.maximum.at(most, three.neuron, three.on)
+    return list(zip(three.activations.tolist(), three.covering.tolist(), most.tolist(), strict=True))
 
 
 def rows_of(store: Store, layer: int, one_in: int) -> np.ndarray:
@@ -186,7 +186,7 @@ def run(store: Store, one_in: int, rounds: int) -> tuple[dict[str, Any], dict[st
         for number, of_class in enumerate(by_class):
             of_class.append(rows[group == number])
         middling = np.argsort(bits[layer])[len(rows) // 2 :][:FEW]
-        want = found_by_us(text.ours(rows[middling]), FEW)
+        want = found_by_us(text.ours(rows[middling]))
         for row, found in zip(text.in_corpus_order(rows[middling].view(np.uint8)), want, strict=True):
             few.append(check(text, COLUMNS, row, found))
         bits_of_few += int(bits[layer][middling].sum())
