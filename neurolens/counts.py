@@ -98,12 +98,12 @@ class Reduced:
 
 def reduce_counts(counts: SparseCounts, *, share: int, limit: int, top: int) -> Reduced:
     """Covering numbers, covering sets and the largest counts of each neuron; `share` in percent."""
-    covering, least = kernels.covering(counts.starts, counts.on, share)
+    covering, least, activations = kernels.covering(counts.starts, counts.on, share)
     within = (covering > 0) & (covering <= limit)
     kept = kernels.choose(counts.starts, counts.category, counts.on, least, within, top)
     neuron = np.searchsorted(counts.starts, kept, side="right") - 1
     on, category = counts.on[kept].astype(np.int64), counts.category[kept].astype(np.int64)
-    return Reduced(counts.activations(), covering, least, neuron, category, on)
+    return Reduced(activations, covering, least, neuron, category, on)
 
 
 def tabulate(rows: np.ndarray, variable: Variable) -> Counts:
@@ -158,12 +158,10 @@ def tabulate_reduced(rows: np.ndarray, nested: Nested, *, share: int, limits: Se
     silent, dense = set_bits == 0, set_bits * lanes.BIT_COST > by_interval
     none = np.zeros(silent.sum(), np.int64)
     nothing = Reduced(none, none, none, none[:0], none[:0], none[:0])
-    parts, again = [(np.flatnonzero(silent), [nothing] * len(intervals))], []
-    for chosen, found, unsure in _reduce_dense(rows, np.flatnonzero(dense & ~silent), intervals, share, limits, top):
-        again.append(chosen[unsure])
-        sure = np.flatnonzero(~unsure)
-        parts.append((chosen[sure], [_rows_of(each, sure) for each in found]))
-    sparse = np.concatenate([np.flatnonzero(~dense & ~silent), *again])
+    parts = [(np.flatnonzero(silent), [nothing] * len(intervals))]
+    chosen, found, again = _reduce_dense(rows, np.flatnonzero(dense & ~silent), intervals, share, limits, top)
+    parts.append((chosen, found))
+    sparse = np.concatenate([np.flatnonzero(~dense & ~silent), again])
     for part, counts in tabulate_sparse(rows, nested, chosen=sparse):
         found = [reduce_counts(each, share=share, limit=n, top=top) for each, n in zip(counts, limits, strict=True)]
         parts.append((part, found))
@@ -184,38 +182,26 @@ def _join(parts: list[tuple[np.ndarray, Reduced]]) -> Reduced:
 
 def _reduce_dense(
     rows: np.ndarray, dense: np.ndarray, intervals: list[Intervals], share: int, limits: Sequence[int], top: int
-) -> Iterator[tuple[np.ndarray, list[Reduced], np.ndarray]]:
-    """The rows `dense` by interval: (which, what is kept by variable, bool `(which,)`: count these the other way)."""
-    if not len(dense):
-        return
-    side_by_side = np.zeros((lanes.LANES, rows.shape[1]), np.uint64)
-    words, before = (np.empty((rows.shape[1] + 1, lanes.LANES), kind) for kind in (np.uint64, np.uint32))
-    most = max(len(runs.often) + runs.few for runs in intervals) + 1
-    sums = np.empty((most, lanes.LANES), np.uint32)
-    for first in range(0, len(dense), lanes.LANES):
-        chosen = dense[first : first + lanes.LANES]
-        side_by_side[: len(chosen)] = rows[chosen]
-        side_by_side[len(chosen) :] = 0
-        lanes.widen(side_by_side, words, before)
-        found, unsure = [], np.zeros(lanes.LANES, bool)
-        for runs, limit in zip(intervals, limits, strict=True):
-            lanes.add_intervals(words, before, runs.stop, runs.code, sums[: len(runs.often) + runs.few + 1])
-            activations, covering, least, again, *kept = lanes.reduce_lanes(
-                words, runs.once, sums, runs.often, runs.few, runs.common, share, limit, top
-            )
-            found.append(Reduced(activations, covering, least, *kept))
-            unsure |= again
-        yield chosen, found, unsure[: len(chosen)]
-
-
-def _rows_of(found: Reduced, rows: np.ndarray) -> Reduced:
-    """Only these rows, ascending, renumbered from 0."""
-    kept = np.isin(found.neuron, rows) if len(rows) < len(found.activations) else slice(None)
-    return Reduced(
-        found.activations[rows],
-        found.covering[rows],
-        found.least[rows],
-        np.searchsorted(rows, found.neuron[kept]),
-        found.category[kept],
-        found.on[kept],
+) -> tuple[np.ndarray, list[Reduced], np.ndarray]:
+    """The rows `dense` by interval: (which, what is kept by variable, those to be counted the other way)."""
+    found, again, kept = lanes.count_lanes(
+        rows,
+        dense,
+        tuple(runs.stop for runs in intervals),
+        tuple(runs.code for runs in intervals),
+        tuple(runs.once for runs in intervals),
+        tuple(runs.often for runs in intervals),
+        tuple(runs.few for runs in intervals),
+        tuple(runs.common for runs in intervals),
+        share,
+        tuple(limits),
+        top,
     )
+    number = np.cumsum(~again) - 1
+    kept = kept[:, ~again[kept[1]]]
+    reduced = []
+    for k in range(len(intervals)):
+        _, neuron, category, on = kept[:, kept[0] == k]
+        activations, covering, least = found[:, k, ~again]
+        reduced.append(Reduced(activations, covering, least, number[neuron], category, on))
+    return dense[~again], reduced, dense[again]

@@ -223,18 +223,31 @@ def sample(rows, index, priority, out):  # pragma: no cover - compiled
 def greedy_cover(how_many, large, total, share, taken, number):  # pragma: no cover - compiled
     """Least number of counts that sum to at least `share`% of `total`, all of them together, and the last one taken.
 
-    `how_many` int64 `(SMALL,)`: counts below SMALL, by size; `large` int64 `(any,)`: the others, which are sorted in
-    place. Larger ones than all of these may have been left out: `number` of them, together `taken`, which do not
-    reach the share. 0 and 0 for a total of 0. Integer arithmetic throughout.
+    `how_many` int64 `(SMALL,)`: counts below SMALL, by size; `large` int64 `(any,)`: the others, which are put in
+    another order. Larger ones than all of these may have been left out: `number` of them, together `taken`, which do
+    not reach the share. 0 and 0 for a total of 0. Integer arithmetic throughout.
     """
     goal, least = share * total, np.int64(0)
-    large.sort()
-    for i in range(len(large) - 1, -1, -1):
-        if 100 * taken >= goal:
-            break
-        taken += large[i]
-        number += 1
-        least = large[i]
+    first, end = 0, len(large)  # a sort that looks only at the side where the share is reached
+    while first < end and 100 * taken < goal:
+        pivot, more, equal, i, above = large[(first + end) // 2], first, first, first, np.int64(0)
+        while i < end:  # [first, more) are larger, [more, equal) as large, [equal, i) smaller
+            count = large[i]
+            if count >= pivot:
+                large[i], large[equal] = large[equal], count
+                if count > pivot:
+                    large[equal], large[more] = large[more], count
+                    above += count
+                    more += 1
+                equal += 1
+            i += 1
+        if 100 * (taken + above) >= goal:
+            end = more
+            continue
+        needed = min(equal - more, -(-(goal - 100 * (taken + above)) // (100 * pivot)))
+        taken += above + needed * pivot
+        number += more - first + needed
+        least, first = pivot, equal
     for count in range(SMALL - 1, 0, -1):
         if 100 * taken >= goal:
             break
@@ -250,14 +263,15 @@ def greedy_cover(how_many, large, total, share, taken, number):  # pragma: no co
 def covering(starts, on, share):  # pragma: no cover - compiled
     """Covering number and its threshold, for each list of counts.
 
-    `starts` int64 `(neurons + 1,)`, `on` uint32 `(entries,)`, `share` in percent. Returns int64 `(neurons,)`
-    twice: the least number of entries whose counts sum to at least `share`% of the list's total (0 for an empty
-    list), and the count of the last entry taken (0 for an empty list). Small counts, nearly all, are not sorted but
-    counted.
+    `starts` int64 `(neurons + 1,)`, `on` uint32 `(entries,)`, `share` in percent. Returns int64 `(neurons,)` three
+    times: the least number of entries whose counts sum to at least `share`% of the list's total (0 for an empty
+    list), the count of the last entry taken (0 for an empty list), and the total. Small counts, nearly all, are not
+    sorted but counted.
     """
     neurons = len(starts) - 1
     number = np.zeros(neurons, dtype=np.int64)
     least = np.zeros(neurons, dtype=np.int64)
+    totals = np.zeros(neurons, dtype=np.int64)
     how_many = np.zeros(SMALL, dtype=np.int64)
     for n in range(neurons):
         how_many[:] = 0
@@ -274,8 +288,9 @@ def covering(starts, on, share):  # pragma: no cover - compiled
             if large and on[i] >= SMALL:
                 large -= 1
                 counts[large] = on[i]
+        totals[n] = total
         number[n], least[n] = greedy_cover(how_many, counts, total, share, np.int64(0), np.int64(0))
-    return number, least
+    return number, least, totals
 
 
 @njit(nogil=True, cache=True)

@@ -109,25 +109,29 @@ def _tally(typingctx, sums, floor, tallies):  # pragma: no cover - compiled
 
 
 @njit(nogil=True, cache=True)
-def widen(rows, words, before):  # pragma: no cover - compiled
+def _widen(rows, chosen, words, before):  # pragma: no cover - compiled
     """Rows side by side, and the set bits before each word.
 
-    `rows` uint64 `(LANES, width)`; written: `words` uint64 `(width + 1, LANES)`, `before` uint32 `(width + 1, LANES)`.
+    `rows` uint64 `(any, width)`, of which `chosen` integer `(≤ LANES,)` are taken, beside silent ones; written:
+    `words` uint64 `(width + 1, LANES)`, `before` uint32 `(width + 1, LANES)`.
     """
     before[0] = 0
+    words[:, len(chosen) :] = 0
+    before[:, len(chosen) :] = 0
     words[rows.shape[1]] = 0
-    for w in range(uint64(rows.shape[1])):
-        for lane in range(LANES):
-            word = rows[lane, w]
-            words[w, lane] = word
-            before[w + uint64(1), lane] = before[w, lane] + uint32(_bit_count(word))
+    for lane in range(len(chosen)):
+        row, count = rows[chosen[lane]], uint32(0)
+        for w in range(uint64(len(row))):
+            words[w, lane] = row[w]
+            count += uint32(_bit_count(row[w]))
+            before[w + uint64(1), lane] = count
 
 
 @njit(nogil=True, cache=True)
-def add_intervals(words, before, stop, code, sums):  # pragma: no cover - compiled
+def _add_intervals(words, before, stop, code, sums):  # pragma: no cover - compiled
     """Set bits of each interval, added up by code.
 
-    `words`, `before` of `widen`; `stop` uint32 `(runs,)` where each run of equal codes ends (the first begins at 0),
+    `words`, `before` of `_widen`; `stop` uint32 `(runs,)` where each run of equal codes ends (the first begins at 0),
     `code` int32 `(runs,)` in [0, codes); `sums` uint32 `(codes, LANES)` is overwritten.
     """
     sums[:] = 0
@@ -145,10 +149,10 @@ def add_intervals(words, before, stop, code, sums):  # pragma: no cover - compil
 
 
 @njit(nogil=True, cache=True)
-def reduce_lanes(words, once, sums, often, few, common, share, limit, top):  # pragma: no cover - compiled
+def _reduce(words, once, sums, often, few, common, share, limit, top):  # pragma: no cover - compiled
     """Covering numbers and the largest counts of LANES rows, as `kernels.covering` and `kernels.choose` find them.
 
-    `words` of `widen`; `once` uint64 `(width,)`, a bit where a token's n-gram occurs once; `sums` of `add_intervals`,
+    `words` of `_widen`; `once` uint64 `(width,)`, a bit where a token's n-gram occurs once; `sums` of `_add_intervals`,
     whose first rows belong to the categories `often` int32 `(any,)`, ascending, that occur more than
     FEW times, and the next `few` to those that occur at least twice; `common` int32 `(any,)` lists the rows that
     occur SMALL times or more. `share` percent, `limit` the greatest covering number of which the whole covering set
@@ -156,7 +160,7 @@ def reduce_lanes(words, once, sums, often, few, common, share, limit, top):  # p
 
     Returns int64 `(LANES,)`: `activations`, `number`, `least`; bool `(LANES,)`: `again`, rows of which n-grams that
     occur FEW times or once would have to be kept, which are to be counted the other way; and of the kept entries,
-    lane by lane, int64 `(kept,)`: `lane`, `category`, `on`.
+    lane by lane, int64 `(3, kept)`: lane, category and count.
     """
     best, held = np.zeros((LANES, top), np.int64), np.zeros(LANES, np.int64)  # rows of sums, falling
     floor = np.zeros(LANES, np.uint32)  # what a count must exceed to be among the best
@@ -224,4 +228,47 @@ def reduce_lanes(words, once, sums, often, few, common, share, limit, top):  # p
             if not whole or sums[j, lane] < least[lane]:
                 kept[0, filled], kept[1, filled], kept[2, filled] = lane, often[j], sums[j, lane]
                 filled += 1
-    return activations, number, least, again, kept[0, :filled], kept[1, :filled], kept[2, :filled]
+    return activations, number, least, again, kept[:, :filled]
+
+
+@njit(nogil=True, cache=True)
+def count_lanes(rows, chosen, stop, code, once, often, few, common, share, limits, top):  # pragma: no cover - compiled
+    """Covering numbers and the largest counts of chosen rows, for several variables, by interval.
+
+    `rows` uint64 `(any, width)`, of which `chosen` int64 `(neurons,)` are counted. Tuples with an entry a variable:
+    `stop`, `code` as of `_add_intervals`; `once`, `often`, `few`, `common`, `limits` as of `_reduce`.
+
+    Returns int64 `(3, variables, neurons)`: activations, covering number and the count of the last category taken;
+    bool `(neurons,)`: rows to be counted the other way, of which nothing else holds; and int64 `(4, kept)`: variable,
+    neuron, category and count of the entries kept.
+    """
+    words = np.empty((rows.shape[1] + 1, LANES), np.uint64)
+    before = np.empty((rows.shape[1] + 1, LANES), np.uint32)
+    most = 0
+    for k in range(len(stop)):
+        most = max(most, len(often[k]) + few[k] + 1)
+    sums = np.empty((most, LANES), np.uint32)
+    found = np.zeros((3, len(stop), len(chosen)), np.int64)
+    again = np.zeros(len(chosen), np.bool_)
+    kept, filled = np.empty((4, 1024), np.int64), 0
+    for first in range(0, len(chosen), LANES):
+        size = min(LANES, len(chosen) - first)
+        _widen(rows, chosen[first : first + size], words, before)
+        for k in range(len(stop)):
+            _add_intervals(words, before, stop[k], code[k], sums[: len(often[k]) + few[k] + 1])
+            activations, number, least, unsure, entries = _reduce(
+                words, once[k], sums, often[k], few[k], common[k], share, limits[k], top
+            )
+            found[0, k, first : first + size] = activations[:size]
+            found[1, k, first : first + size] = number[:size]
+            found[2, k, first : first + size] = least[:size]
+            again[first : first + size] |= unsure[:size]
+            if filled + entries.shape[1] > kept.shape[1]:
+                longer = np.empty((4, 2 * (filled + entries.shape[1])), np.int64)
+                longer[:, :filled] = kept[:, :filled]
+                kept = longer
+            for i in range(entries.shape[1]):
+                kept[0, filled], kept[1, filled] = k, first + entries[0, i]
+                kept[2, filled], kept[3, filled] = entries[1, i], entries[2, i]
+                filled += 1
+    return found, again, kept[:, :filled]

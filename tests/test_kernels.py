@@ -185,8 +185,9 @@ def test_covering_number_is_the_least_over_all_subsets(lists, share):
     starts = np.cumsum([0, *map(len, lists)])
     on = np.array([count for counts in lists for count in counts], np.uint32)
     before = on.copy()
-    number, least = kernels.covering(starts, on, share)
+    number, least, totals = kernels.covering(starts, on, share)
     assert list(zip(number.tolist(), least.tolist(), strict=True)) == [covering_of(c, share) for c in lists]
+    assert totals.tolist() == [sum(counts) for counts in lists]
     assert (on == before).all()
 
 
@@ -203,7 +204,7 @@ def test_covering_of_long_lists_is_greedy(share, most, seed):
         for large in ([], [most], [254, 255, 256, 257])
     ]
     starts = np.cumsum([0, *map(len, lists)])
-    number, least = kernels.covering(
+    number, least, _ = kernels.covering(
         starts, np.array([count for counts in lists for count in counts], np.uint32), share
     )
     for n, counts in enumerate(lists):
@@ -229,5 +230,5 @@ def test_covering_of_long_lists_is_greedy(share, most, seed):
     ],
 )
 def test_covering_by_hand(counts, share, expected):
-    number, least = kernels.covering(np.array([0, len(counts)]), np.array(counts, np.uint32), share)
+    number, least, _ = kernels.covering(np.array([0, len(counts)]), np.array(counts, np.uint32), share)
     assert (number.tolist(), least.tolist()) == ([expected[0]], [expected[1]])
