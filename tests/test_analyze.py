@@ -367,6 +367,29 @@ def test_killed_and_given_again(collected: Path, tmp_path: Path) -> None:
     assert snapshot(path) == undisturbed[0][1]
 
 
+def test_what_is_marked_is_on_the_disk(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut leaves no mark without its results: at every mark each of their files has been synced as it is."""
+    synced: dict[int, int] = {}  # number of a file → when what was synced had been written
+    marked: list[list[str]] = []
+    set_attributes = Store.set_attributes
+
+    def sync(handle: int) -> None:
+        synced[os.fstat(handle).st_ino] = os.fstat(handle).st_mtime_ns
+
+    def marking(store: Store, name: str, attributes: dict[str, Any]) -> None:
+        if name == "results" and attributes["parts"]:
+            marked.append(list(attributes["parts"]))
+            for path in (path for folder in ("counts", "results") for path in (fresh / folder).rglob("*")):
+                assert path == fresh / MARK or synced.get(path.stat().st_ino) == path.stat().st_mtime_ns, path
+        set_attributes(store, name, attributes)
+
+    monkeypatch.setattr("os.fsync", sync)
+    monkeypatch.setattr(Store, "set_attributes", marking)
+    for command in (NGRAMS, OTHER):
+        analyze_run(fresh, **command)
+    assert marked == [["dead"], ["dead", "ngrams"], ["dead"], ["dead", "ngrams"]]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def hasty() -> Iterator[None]:
     """No power is cut here: what is written need not be on the disk before what comes next."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import snapshot
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from runs import make_run
 from scipy.stats import norm
@@ -343,6 +343,7 @@ def test_a_run_is_read_as_the_paper_says(tmp_path_factory: pytest.TempPathFactor
 
 @settings(max_examples=6)
 @given(asked=asked_differently, lengths=st.sampled_from([1, 3, 5]))
+@example(Asked(coverage=50, rate=10, support_occurrences=30, support_activations=1), 5)  # supported, but not by all
 def test_other_thresholds(stored: tuple[Drawn, Path], asked: Asked, lengths: int) -> None:
     """The same run, analysed again and again: what is in it is what was asked last."""
     drawn, path = stored
