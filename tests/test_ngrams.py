@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import snapshot
-from hypothesis import example, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from runs import make_run
 from scipy.stats import norm
@@ -28,8 +28,8 @@ from neurolens.detectors import Rules
 from neurolens.documents import Document
 from neurolens.run import Run, open_run
 
-settings.register_profile("laws", deadline=None, derandomize=True, max_examples=10)
-settings.load_profile("laws")
+# a failure is not made smaller: a seed is none the easier to read for it, and each try takes a run
+FEW = settings(deadline=None, derandomize=True, max_examples=10, phases=(Phase.explicit, Phase.generate))
 
 EOS = 2
 NAMES = ("unigram", "bigram", "trigram", "fourgram", "fivegram")
@@ -326,6 +326,7 @@ def test_the_paper_by_hand() -> None:
 def test_a_run_is_read_as_the_paper_says(tmp_path_factory: pytest.TempPathFactory) -> None:
     seen: Counter[tuple[int, str]] = Counter()
 
+    @settings(FEW)
     @given(seed=st.integers(0, 2**20), lengths=st.sampled_from([5, 5, 5, 3, 2, 1]))
     def compare(seed: int, lengths: int) -> None:
         drawn = draw(seed)
@@ -341,7 +342,7 @@ def test_a_run_is_read_as_the_paper_says(tmp_path_factory: pytest.TempPathFactor
         assert sum(seen[n, kind] > 0 for n in range(1, 6)) > 2, (kind, seen)
 
 
-@settings(max_examples=6)
+@settings(FEW, max_examples=6)
 @given(asked=asked_differently, lengths=st.sampled_from([1, 3, 5]))
 @example(Asked(coverage=50, rate=10, support_occurrences=30, support_activations=1), 5)  # supported, but not by all
 def test_other_thresholds(stored: tuple[Drawn, Path], asked: Asked, lengths: int) -> None:
