@@ -29,6 +29,7 @@ from neurolens.corpus import Block, Corpus, blocks, context_order
 
 SCHEMA = 1
 CHUNK_BYTES = 1 << 21  # of the bitmaps: ≥ 1 MB, and small enough that one neuron is read quickly
+READ_BYTES = 1 << 24  # of rows handed to a thread at a time: enough that what every call costs does not count
 # attributes a reader cannot do without
 REQUIRED = {"model", "layers", "neurons", "block_sequences", "label_names", "eos"}
 PARTIAL = "*.partial"  # what zarr leaves behind when it is killed during a write
@@ -236,8 +237,9 @@ class Store:
         return np.ascontiguousarray(data).view("<u8")
 
     def neuron_chunks(self) -> list[slice]:
-        """Neurons that share chunks: what is read together costs one read."""
-        step = self._group[f"layers/{self.layers[0]:02d}/active"].chunks[0]  # type: ignore[union-attr]
+        """Neurons to read together: those that share chunks, of as many chunks as make READ_BYTES of rows."""
+        chunk = self._group[f"layers/{self.layers[0]:02d}/active"].chunks[0]  # type: ignore[union-attr]
+        step = chunk * max(1, READ_BYTES // (chunk * _padded(self.n_tokens) // 8))
         return [slice(first, min(first + step, self.neurons)) for first in range(0, self.neurons, step)]
 
     # -- writing -----------------------------------------------------------------------------------------------
