@@ -12,15 +12,16 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from _common import memory
 
-from neurolens import analyze, kernels, lanes, scan, updates
+from neurolens import analyze, counts, kernels, lanes, scan, updates
 from neurolens.analyze import analyze_run
 from neurolens.store import Store
 
@@ -33,11 +34,10 @@ class Spans:
         self.seconds: dict[str, float] = defaultdict(float)
         self._clock, self._inner, self._lock = clock, threading.local(), threading.Lock()
 
-    def around(self, owner: Any, attribute: str, name: str | Callable[..., str]) -> None:
-        """From now on count calls of `owner.attribute` for `name`, which may depend on their arguments."""
-        call = getattr(owner, attribute)
+    def counted(self, call: Any, name: str | Callable[..., str]) -> Any:
+        """What does as `call` does and counts for `name`, which may depend on its arguments."""
 
-        def counted(*args: Any, **kwargs: Any) -> Any:
+        def count(*args: Any, **kwargs: Any) -> Any:
             outer, self._inner.seconds = getattr(self._inner, "seconds", 0.0), 0.0
             start = self._clock()
             try:
@@ -48,25 +48,39 @@ class Spans:
                     self.seconds[name(*args) if callable(name) else name] += whole - self._inner.seconds
                 self._inner.seconds = outer + whole
 
-        setattr(owner, attribute, counted)
+        return count
+
+    def around(self, owner: Any, attribute: str, name: str | Callable[..., str]) -> None:
+        """From now on count calls of `owner.attribute`."""
+        setattr(owner, attribute, self.counted(getattr(owner, attribute), name))
+
+
+class Counted:
+    """A module whose functions are counted by their names, whatever they are; compiled code calls them uncounted."""
+
+    def __init__(self, module: ModuleType, spans: Spans, *, but: Collection[str] = ()) -> None:
+        self._module, self._spans, self._but = module, spans, but
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._module, name)
+        if not callable(value) or name in self._but:
+            return value
+        return self._spans.counted(value, f"{self._module.__name__.rpartition('.')[2]}.{name}")
 
 
 def spans_of(parts: list[str]) -> Spans:
     """Count where CPU time goes, in this process, from now on."""
     spans = Spans(time.process_time if parts == ["updates"] else time.thread_time)
+    for caller in (counts, scan):
+        for module in (kernels, lanes):
+            name = module.__name__.rpartition(".")[2]
+            if hasattr(caller, name):
+                setattr(caller, name, Counted(module, spans, but={"scatter"}))  # counted by variable
     spans.around(Store, "write", "results written")
     spans.around(analyze, "index_tokens", "tokens and n-grams numbered")
-    spans.around(kernels, "sample", "sample of contexts")
-    spans.around(kernels, "first_set", "first activation")
-    spans.around(kernels, "count_bits", "set bits counted")
     spans.around(scan, "tabulate", lambda rows, variable: f"counts by {variable.name}")
-    for name in ("widen", "add_intervals", "reduce_lanes"):
-        spans.around(lanes, name, f"n-grams of dense neurons: {name}")
-    for name in ("runs", "covering", "choose"):
-        spans.around(kernels, name, f"n-grams of other neurons: {name}")
     spans.around(scan, "judge", "detectors judged")
     spans.around(scan, "_count_grams", "tables of n-grams")
-    spans.around(scan, "join_scans", "stretches joined")
     spans.around(updates, "_list_detectors", "control tokens chosen")
     if "updates" in parts:
         from neurolens.projection import Unembedding
