@@ -369,6 +369,7 @@ def test_blocks_and_stretches_of_neurons_change_no_byte(
     drawn, unit = draw(seed), 64 // int(np.gcd(64, draw(seed).corpus.shape[1]))
     found = []
     for sequences_per_block, chunk_bytes in ((unit * 999, 1 << 21), (unit, 1 << 21), (unit * 2, 1)):
+        monkeypatch.setattr("neurolens.store.READ_BYTES", 1)
         monkeypatch.setattr("neurolens.store.CHUNK_BYTES", chunk_bytes)
         drawn.sequences_per_block = sequences_per_block
         run = drawn.run(tmp_path / f"{sequences_per_block}.zarr", lengths=5)
