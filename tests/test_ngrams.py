@@ -367,15 +367,17 @@ def test_blocks_and_stretches_of_neurons_change_no_byte(
 ) -> None:
     """One block or many, all neurons at once or one by one: the same results, contexts and counts."""
     drawn, unit = draw(seed), 64 // int(np.gcd(64, draw(seed).corpus.shape[1]))
-    found = []
-    for sequences_per_block, chunk_bytes in ((unit * 999, 1 << 21), (unit, 1 << 21), (unit * 2, 1)):
-        monkeypatch.setattr("neurolens.store.READ_BYTES", 1)
+    found, stretches = [], []
+    ways = [(unit * 999, 1 << 21, 1 << 21), (unit, 1 << 21, 1), (unit * 2, 1, 1), (unit * 3, 1, 999)]
+    for sequences_per_block, chunk_bytes, read_bytes in ways:
         monkeypatch.setattr("neurolens.store.CHUNK_BYTES", chunk_bytes)
+        monkeypatch.setattr("neurolens.store.READ_BYTES", read_bytes)
         drawn.sequences_per_block = sequences_per_block
         run = drawn.run(tmp_path / f"{sequences_per_block}.zarr", lengths=5)
-        assert len(run.store.neuron_chunks()) == (1 if chunk_bytes > 1 else run.store.neurons)
+        stretches.append(len(run.store.neuron_chunks()))
         found.append({**snapshot(run.path / "results"), **snapshot(run.path / "counts")})
-    assert len(run.store.blocks) > 2 and found[0] == found[1] == found[2]
+    assert stretches[:3] == [1, 1, run.store.neurons] and 1 < stretches[3] < run.store.neurons
+    assert len(run.store.blocks) > 1 and all(each == found[0] for each in found)
 
 
 @pytest.mark.parametrize("seed", [3])
