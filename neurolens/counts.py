@@ -159,9 +159,14 @@ def tabulate_reduced(rows: np.ndarray, nested: Nested, *, share: int, limits: Se
     none = np.zeros(silent.sum(), np.int64)
     nothing = Reduced(none, none, none, none[:0], none[:0], none[:0])
     parts = [(np.flatnonzero(silent), [nothing] * len(intervals))]
-    chosen, found, again = _reduce_dense(rows, np.flatnonzero(dense & ~silent), intervals, share, limits, top)
+    falling = np.argsort(-set_bits, kind="stable")
+    falling, full = falling[: np.count_nonzero(~silent)], np.count_nonzero(dense & ~silent)
+    rest = full % lanes.LANES  # a group that is not full costs as much as one that is
+    if set_bits[falling[full - rest : full]].sum() * lanes.BIT_COST <= lanes.LANES * by_interval:
+        full -= rest
+    chosen, found, again = _reduce_dense(rows, falling[:full], intervals, share, limits, top)
     parts.append((chosen, found))
-    sparse = np.concatenate([np.flatnonzero(~dense & ~silent), again])
+    sparse = np.concatenate([falling[full:], again])
     for part, counts in tabulate_sparse(rows, nested, chosen=sparse):
         found = [reduce_counts(each, share=share, limit=n, top=top) for each, n in zip(counts, limits, strict=True)]
         parts.append((part, found))

@@ -272,15 +272,16 @@ def covering(starts, on, share):  # pragma: no cover - compiled
     number = np.zeros(neurons, dtype=np.int64)
     least = np.zeros(neurons, dtype=np.int64)
     totals = np.zeros(neurons, dtype=np.int64)
-    how_many = np.zeros(SMALL, dtype=np.int64)
+    tables = np.zeros((4, SMALL), dtype=np.int64)  # taken in turns: nearly all counts are 1, and wait for each other
+    how_many = tables[0]
     for n in range(neurons):
-        how_many[:] = 0
+        tables[:] = 0
         total, large = np.int64(0), 0
         for i in range(uint64(starts[n]), uint64(starts[n + 1])):
             count = np.int64(on[i])
             total += count
             if count < SMALL:
-                how_many[uint64(count)] += 1
+                tables[i & uint64(3), uint64(count)] += 1
             else:
                 large += 1
         counts = np.empty(large, dtype=np.int64)
@@ -288,6 +289,8 @@ def covering(starts, on, share):  # pragma: no cover - compiled
             if large and on[i] >= SMALL:
                 large -= 1
                 counts[large] = on[i]
+        for table in range(1, 4):
+            how_many += tables[table]
         totals[n] = total
         number[n], least[n] = greedy_cover(how_many, counts, total, share, np.int64(0), np.int64(0))
     return number, least, totals

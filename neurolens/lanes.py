@@ -27,7 +27,7 @@ from neurolens.kernels import SMALL, _bit_count, greedy_cover
 LANES = 8  # rows side by side: words of 64 bits fill the widest vectors there are
 FEW = 3  # tokens of a rare n-gram
 # Where counting by interval is the faster way: ns a run of codes, ns an n-gram that is not rare, against ns a set bit
-RUN_COST, GRAM_COST, BIT_COST = 0.35, 1.1, 7.0
+RUN_COST, GRAM_COST, BIT_COST = 0.35, 1.1, 8.0
 
 
 LONG, SHORT = ir.VectorType(ir.IntType(64), LANES), ir.VectorType(ir.IntType(32), LANES)
@@ -119,12 +119,13 @@ def _widen(rows, chosen, words, before):  # pragma: no cover - compiled
     words[:, len(chosen) :] = 0
     before[:, len(chosen) :] = 0
     words[rows.shape[1]] = 0
-    for lane in range(len(chosen)):
-        row, count = rows[chosen[lane]], uint32(0)
-        for w in range(uint64(len(row))):
-            words[w, lane] = row[w]
-            count += uint32(_bit_count(row[w]))
-            before[w + uint64(1), lane] = count
+    for w in range(
+        uint64(rows.shape[1])
+    ):  # all lanes of a word at once: a pass a lane would touch every line LANES times
+        for lane in range(uint64(len(chosen))):
+            word = rows[uint64(chosen[lane]), w]
+            words[w, lane] = word
+            before[w + uint64(1), lane] = before[w, lane] + uint32(_bit_count(word))
 
 
 @njit(nogil=True, cache=True)
