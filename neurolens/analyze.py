@@ -131,8 +131,8 @@ def _scan(store: Store, todo: Collection[str], rules: Rules, lengths: int) -> No
     for name in layers[0].columns:
         store.write(f"results/neurons/{name}", np.stack([scan.columns[name] for scan in layers]), ("layer", "neuron"))
     if counted:
-        for variable in tokens.dense:
-            store.write(f"counts/total/{variable.name}", variable.total, (variable.name,))
+        for name, total in tokens.totals().items():
+            store.write(f"counts/total/{name}", total, (name,))
         store.write("results/neurons/layer", np.array(store.layers, "<i4"), ("layer",))
         store.write("results/contexts", np.stack(contexts), ("layer", "neuron", "sample"), {"seed": SEED})
     if tokens.grams:

@@ -172,50 +172,45 @@ def _tally(found, codes, table, end, category, code, stop):  # pragma: no cover 
 
 
 @njit(nogil=True, cache=True)
-def first_set(rows, index):  # pragma: no cover - compiled
-    """Least `index[t]` over the set bits t of each row: int64 `(neurons,)`, −1 for a row without any."""
-    full, found = np.empty(STRETCH, np.uint32), np.empty(64 * STRETCH + AT_ONCE, np.uint32)
-    out = np.full(rows.shape[0], -1, dtype=np.int64)
-    for n in range(rows.shape[0]):
-        least = np.int64(-1)
-        for first in range(0, rows.shape[1], STRETCH):
-            for i in range(_set_bits(rows[n], first, len(index), full, found)):
-                place = np.int64(index[found[i]])
-                if least < 0 or place < least:
-                    least = place
-        out[n] = least
-    return out
+def first_along(rows, walk, rank, out):  # pragma: no cover - compiled
+    """The first set bits of each row along a walk over the tokens.
 
-
-@njit(nogil=True, cache=True)
-def sample(rows, index, priority, out):  # pragma: no cover - compiled
-    """For each row the `index` of its `out.shape[1]` set bits with the least `priority`, in that order.
-
-    `rows` uint64 `(neurons, words)`, `index` integer and `priority` uint64, both `(tokens,)`; `out` int64
-    `(neurons, samples)` is overwritten, −1 where a row has fewer set bits. With a hash of the token's index as
-    priority this is a uniform sample without replacement that no order, split or merge of the tokens changes.
+    `rows` uint64 `(neurons, words)`; `walk` uint32 `(tokens,)`: places of a row in the order of the walk; `rank` uint32
+    `(tokens,)`: at which step each place is met. `out` int64 `(neurons, wanted)` is overwritten with places, in that
+    order, −1 where a row has fewer set bits. Walked as long as that may be the shorter way, else all bits are listed.
     """
     full, found = np.empty(STRETCH, np.uint32), np.empty(64 * STRETCH + AT_ONCE, np.uint32)
-    samples = out.shape[1]
-    best = np.empty(samples, dtype=np.uint64)
+    wanted = out.shape[1]
+    best = np.empty(wanted, dtype=np.uint32)
     for n in range(rows.shape[0]):
+        row, bits, held = rows[n], uint64(0), 0
+        for w in range(uint64(len(row))):
+            bits += _bit_count(row[w])
+        out[n] = -1
+        for step in range(min(bits, uint64(len(walk)))):
+            place = uint64(walk[step])
+            if row[place >> uint64(6)] >> (place & uint64(63)) & uint64(1):
+                out[n, held] = place
+                held += 1
+                if held == wanted:
+                    break
+        if held == min(wanted, np.int64(bits)):
+            continue
         held = 0
-        for s in range(samples):
-            out[n, s] = -1
-        for first in range(0, rows.shape[1], STRETCH):
-            for i in range(_set_bits(rows[n], first, len(index), full, found)):
+        for first in range(0, len(row), STRETCH):
+            for i in range(_set_bits(row, first, len(walk), full, found)):
                 token = found[i]
-                key = priority[token]
-                if held == samples and key >= best[samples - 1]:
+                key = rank[token]
+                if held == wanted and key >= best[wanted - 1]:
                     continue
-                place = held if held < samples else samples - 1
+                place = held if held < wanted else wanted - 1
                 while place > 0 and best[place - 1] > key:
                     best[place] = best[place - 1]
                     out[n, place] = out[n, place - 1]
                     place -= 1
                 best[place] = key
-                out[n, place] = np.int64(index[token])
-                if held < samples:
+                out[n, place] = token
+                if held < wanted:
                     held += 1
 
 

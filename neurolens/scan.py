@@ -16,12 +16,13 @@ from neurolens import kernels, variables
 from neurolens.activity import Activity
 from neurolens.bits import pack, words
 from neurolens.corpus import Corpus
-from neurolens.counts import tabulate, tabulate_reduced
+from neurolens.counts import Counts, tabulate, tabulate_reduced
 from neurolens.detectors import TOP, Rules, cover_layers, judge, wilson_lower_bound
 from neurolens.nested import Nested, nest
 from neurolens.tables import GRAMS
 from neurolens.variables import Ngrams, Variable
 
+Walk = tuple[np.ndarray, np.ndarray]
 SAMPLES = 16  # contexts kept for every neuron
 SEED = 0  # of their choice
 
@@ -31,32 +32,52 @@ class Tokens:
     """What every stretch of neurons needs to know of the tokens, in the order of the rows' bits.
 
     index     uint32 `(token,)`: the token's place in the corpus
-    priority  uint64 `(token,)`: for the sample of contexts
+    corpus    a walk through the rows in the order of the corpus, and one in a random order: as `kernels.first_along`
+    random    takes them, both `(walk, rank)`
     text      uint64 `(word,)`: a bit for each token that is not `</s>`
-    dense     position, label and group
+    position  what is counted
+    sequence
+    labels    int64 `(sequence, label)`: 1 for the label of each sequence
+    groups    int64 `(sequence, group)`: 1 for its group
     grams     n-grams by length; empty if they are not asked for
     nested    the same, made for counting
     """
 
     index: np.ndarray
-    priority: np.ndarray
+    corpus: Walk
+    random: Walk
     text: np.ndarray
-    dense: list[Variable]
+    position: Variable
+    sequence: Variable
+    labels: np.ndarray
+    groups: np.ndarray
     grams: list[Ngrams]
     nested: Nested | None
+
+    def totals(self) -> dict[str, np.ndarray]:
+        """Tokens at each position, of each label and in each group: int64 `(category,)`."""
+        by_sequence = self.sequence.total
+        return {"position": self.position.total, "label": by_sequence @ self.labels, "group": by_sequence @ self.groups}
 
 
 def index_tokens(corpus: Corpus, order: np.ndarray, vocab_size: int, *, most: int, seed: int = SEED) -> Tokens:
     """Variables of a corpus in the order of a store's rows; `most`: longest n-gram, 0 for none."""
-    dense = [variables.position(corpus), variables.label(corpus), variables.group(corpus)]
     grams = [each.in_order(order) for each in variables.ngrams(corpus, most, vocab_size)] if most else []
     text = np.zeros(-(-len(order) // 64) * 64, bool)
     text[: len(order)] = corpus.tokens.reshape(-1)[order] != corpus.eos
+    places = np.argsort(order).astype(np.uint32)
+    shuffled = np.argsort(token_priority(order, seed=seed)).astype(np.uint32)
+    rank = np.empty(len(order), np.uint32)
+    rank[shuffled] = np.arange(len(order))
     return Tokens(
         index=order,
-        priority=token_priority(order, seed=seed),
+        corpus=(places, order.astype(np.uint32)),
+        random=(shuffled, rank),
         text=words(pack(text)),
-        dense=[variable.in_order(order) for variable in dense],
+        position=variables.position(corpus).in_order(order),
+        sequence=variables.sequence(corpus).in_order(order),
+        labels=np.eye(len(corpus.label_names), dtype=np.int64)[corpus.label],
+        groups=np.eye(variables.GROUPS, dtype=np.int64)[np.arange(corpus.shape[0]) % variables.GROUPS],
         grams=grams,
         nested=nest([each.variable for each in grams]) if grams else None,
     )
@@ -87,13 +108,12 @@ def scan_rows(rows: np.ndarray, first: int, tokens: Tokens, rules: Rules, *, cou
     """
     columns, dense, contexts = {}, {}, np.zeros((len(rows), 0), np.int64)
     if counted:
-        contexts = np.empty((len(rows), SAMPLES), np.int64)
-        kernels.sample(rows, tokens.index, tokens.priority, contexts)
+        contexts = _first_along(rows, tokens.random, SAMPLES, tokens.index)
         every = np.arange(len(rows))
         activity = Activity(
             kernels.count_bits(rows, every),
             kernels.count_bits(rows & tokens.text, every),
-            kernels.first_set(rows, tokens.index),
+            _first_along(rows, tokens.corpus, 1, tokens.index)[:, 0],
             len(tokens.index),
         )
         columns = {
@@ -104,12 +124,22 @@ def scan_rows(rows: np.ndarray, first: int, tokens: Tokens, rules: Rules, *, cou
             "dead": activity.dead,
             "dead_but_bos": activity.dead_but_bos,
         }
-        dense = {variable.name: tabulate(rows, variable).compact() for variable in tokens.dense}
+        dense = {"position": tabulate(rows, tokens.position).compact()}
+        by_sequence, totals = tabulate(rows, tokens.sequence).on.astype(np.int64), tokens.totals()
+        for name, which in (("label", tokens.labels), ("group", tokens.groups)):
+            dense[name] = Counts(by_sequence @ which, totals[name]).compact()
     triggers, covered = {}, []
     if tokens.nested:
         found, triggers, covered = _count_grams(rows, first, tokens.grams, tokens.nested, rules, top)
         columns |= found
     return Scan(columns, dense, contexts, triggers, covered)
+
+
+def _first_along(rows: np.ndarray, walk: Walk, wanted: int, index: np.ndarray) -> np.ndarray:
+    """Indices in the corpus of the first active tokens along a walk: int64 `(neuron, wanted)`, −1 for no more."""
+    out = np.empty((len(rows), wanted), np.int64)
+    kernels.first_along(rows, *walk, out)
+    return np.where(out >= 0, index[out].astype(np.int64), -1)
 
 
 def join_scans(parts: Sequence[Scan]) -> Scan:

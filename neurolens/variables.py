@@ -96,6 +96,12 @@ def position(corpus: Corpus) -> Variable:
     return Variable("position", np.tile(np.arange(positions, dtype=np.int32), sequences), positions)
 
 
+def sequence(corpus: Corpus) -> Variable:
+    """The number of the token's sequence."""
+    sequences, positions = corpus.shape
+    return Variable("sequence", np.repeat(np.arange(sequences, dtype=np.int32), positions), sequences)
+
+
 def label(corpus: Corpus) -> Variable:
     """The label of the token's sequence."""
     return Variable("label", np.repeat(corpus.label.astype(np.int32), corpus.shape[1]), len(corpus.label_names))

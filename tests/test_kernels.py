@@ -133,36 +133,30 @@ def test_runs_list_what_each_neuron_is_active_on(c, categories, kind, twice):
             assert lists == run_lists(c, codes[k], complete[k])
 
 
-@given(c=cases())
-def test_first_set_is_the_least_index(c):
-    index = c.rng.permutation(c.tokens * 3)[: c.tokens].astype(np.int64)
-    first = kernels.first_set(c.rows, index)
-    assert first.dtype == np.int64
-    assert first.tolist() == [min((int(index[t]) for t in ts), default=-1) for ts in c.set_bits]
-
-
-@given(c=cases(), samples=st.sampled_from([1, 2, 5, 16]))
-def test_sample_is_the_least_priorities_whatever_the_order_of_tokens(c, samples):
-    index = c.rng.permutation(c.tokens).astype(np.int64)
-    priority = c.rng.integers(0, 2**64, c.tokens, dtype=np.uint64)
-    assert len(set(priority.tolist())) == c.tokens
-    out = np.full((len(c.rows), samples), 99, np.int64)
-    kernels.sample(c.rows, index, priority, out)
+@given(c=cases(), wanted=st.sampled_from([1, 2, 5, 16]))
+def test_first_along_a_walk_whatever_the_order_of_tokens(c, wanted):
+    """Sparse rows, whose bits are listed, and dense ones, which are walked."""
+    walk = c.rng.permutation(c.tokens).astype(np.uint32)
+    rank = np.argsort(walk).astype(np.uint32)
+    out = np.full((len(c.rows), wanted), 99, np.int64)
+    kernels.first_along(c.rows, walk, rank, out)
     for n, ts in enumerate(c.set_bits):
-        best = [int(index[t]) for t in sorted(ts, key=lambda t: int(priority[t]))[:samples]]
-        assert out[n].tolist() == best + [-1] * (samples - len(best))
+        first = sorted(ts, key=lambda t: int(rank[t]))[:wanted]
+        assert out[n].tolist() == first + [-1] * (wanted - len(first))
     shuffle = c.rng.permutation(c.tokens)
     moved = case([[int(shuffle[i]) in ts for i in range(c.tokens)] for ts in map(set, c.set_bits)], c.tokens)
     again = np.full_like(out, 55)
-    kernels.sample(moved.rows, index[shuffle], priority[shuffle], again)
-    assert (again == out).all()
+    kernels.first_along(moved.rows, np.argsort(rank[shuffle]).astype(np.uint32), rank[shuffle], again)
+    assert (np.append(shuffle, -1)[again] == out).all()
 
 
-def test_sample_compares_priorities_as_unsigned():
-    c = case([[True, True, True]], 3)
-    out = np.zeros((1, 2), np.int64)
-    kernels.sample(c.rows, np.array([10, 20, 30]), np.array([2**63 + 1, 2**63 - 1, 2**64 - 1], np.uint64), out)
-    assert out.tolist() == [[20, 10]]
+def test_a_walk_is_left_where_it_would_be_the_longer_way():
+    """One bit, last in the walk, is found; so are two of three when the third is all that is asked for."""
+    c = case([[t == 5 for t in range(200)], [t in (3, 7, 190) for t in range(200)], [False] * 200], 200)
+    walk = np.roll(np.arange(200, dtype=np.uint32), -6)  # 6, 7, …, 199, 0, …, 5
+    out = np.zeros((3, 2), np.int64)
+    kernels.first_along(c.rows, walk, np.argsort(walk).astype(np.uint32), out)
+    assert out.tolist() == [[5, -1], [7, 190], [-1, -1]]
 
 
 def covering_of(counts: list[int], share: int) -> tuple[int, int]:

@@ -193,8 +193,8 @@ def detector_rules(runs: Sequence[Table], n: int) -> tuple[str, Callable[[Table]
         return (
             f"at most {limit['max_covering' if n == 1 else 'max_covering_ngrams']} distinct {gram}s, on each of which"
             f" it is active at least {limit['min_rate']}% of the time, account for {limit['coverage']}% of its"
-            f" activations (</s> set aside); each occurs at least {limit['min_occurrences']}×. Well supported: each"
-            f" occurs at least {limit['support_occurrences']}×, and the neuron is active at least"
+            f" activations (</s> set aside); each occurs at least {limit['min_occurrences']}×. Well supported:"
+            f" those that occur at least {limit['support_occurrences']}× suffice, and the neuron is active at least"
             f" {limit['support_activations']:,}×"
         )
 
