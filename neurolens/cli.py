@@ -18,6 +18,7 @@ from click.core import ParameterSource
 
 from neurolens import NeurolensError, UsageError, __version__
 from neurolens.options import Group, LayerList, NeuronName, Parts, Share, TokenCount, emit, json_option
+from neurolens.terminal import pieces
 
 if TYPE_CHECKING:
     from neurolens.checkpoint import Checkpoint
@@ -39,7 +40,7 @@ model_option = click.option(
 
 def say(line: str) -> None:
     """A line for the user, beside the data. It may name files and labels, which are anybody's."""
-    click.echo(printable(line), err=True)
+    click.echo("".join(pieces(line)), err=True)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -233,7 +234,7 @@ def certify(
         emit(certificate.to_dict())
     else:
         for line in certificate.lines():
-            click.echo(printable(line))
+            click.echo("".join(pieces(line)))
     if run is not None:
         say(f"{run}: certified; 'neurolens info {run}' shows it from now on")
 
@@ -376,7 +377,9 @@ def info(run: Path, as_json: bool) -> None:
     if as_json:
         emit(facts)
         return
-    for line in _info_lines(facts):
+    from neurolens.info import describe
+
+    for line in describe(facts):
         click.echo(line)
 
 
@@ -444,61 +447,10 @@ def _checkpoint(run: Run, model: str | None = None) -> Checkpoint:
     return checkpoint
 
 
-def _info_lines(facts: dict[str, Any]) -> list[str]:
-    def per_layer(key: str) -> str:
-        return " ".join(f"{value:g}" for value in facts[key])
-
-    labels = ", ".join(f"{printable(label)} {tokens:,}" for label, tokens in facts["labels"].items())
-    blocks = f"{facts['blocks_done']} of {facts['blocks']} blocks of layers ({facts['block_tokens']:,} tokens each)"
-    lines = [
-        f"model       {printable(facts['model'])} ({facts['dtype']})",
-        f"layers      {', '.join(map(str, facts['layers']))} × {facts['neurons_per_layer']:,} neurons",
-        f"tokens      {facts['tokens']:,} ({facts['sequences']:,} × {facts['positions']}): {labels}",
-        f"collected   {blocks}",
-        f"bits        {facts['stored_bytes'] / 1e6:.1f} MB on disk; raw {facts['raw_bytes'] / 1e6:.1f} MB"
-        f" ({facts['stored_bytes'] / facts['raw_bytes']:.3f} of it)",
-    ]
-    parity = f"parity      {_parity(facts)}"
-    if not facts["analyzed"]:
-        return [*lines, parity, f"results     none; neurolens analyze {facts['path']}"]
-    ratio = facts["stored_over_entropy"]
-    lines[-1] += f"; entropy {facts['entropy_bytes'] / 1e6:.1f} MB ({'–' if ratio is None else f'{ratio:.3f}'} of it)"
-    return [
-        *lines,
-        parity,
-        f"dead        {per_layer('dead')} by layer; frequency < {facts['dead_frequency_upper_bound']:.2g} at 95%",
-        f"only </s>   {per_layer('dead_but_bos')}",
-        f"frequency   {per_layer('mean_frequency_of_alive')} mean of those alive",
-        *_detector_lines(facts),
-    ]
-
-
-def _detector_lines(facts: dict[str, Any]) -> list[str]:
-    lines = []
-    for gram, name in (("unigram", "tokens"), ("bigram", "bigrams"), ("trigram", "trigrams")):
-        if f"{gram}_detectors" in facts:
-            found, supported = (" ".join(map(str, facts[f"{gram}_detectors{suffix}"])) for suffix in ("", "_supported"))
-            lines.append(f"detectors   {found} of {name}; well supported {supported}")
-    return lines
-
-
-def _parity(facts: dict[str, Any]) -> str:
-    from neurolens.certificate import Certificate
-
-    if facts["certificate"] is None:
-        return f"not certified; neurolens certify {printable(facts['model'])} --run {facts['path']}"
-    return printable(Certificate.from_dict(facts["certificate"]).headline())
-
-
 def typed(*options: str) -> bool:
     """Whether one of these options stands on the command line, rather than in the environment or nowhere."""
     ctx = click.get_current_context()
     return any(ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE for option in options)
-
-
-def printable(text: object) -> str:
-    """Text of unknown origin as one line without control characters."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -21,7 +21,7 @@ LAYERS = [
     {""},
     {"bits", "kernels", "sources", "weights", "options", "demo", "demo.text", "certificate"}
     | {"testing.rules", "tables", "nulls", "shares", "terminal"},
-    {"compressed", "lanes", "verdict"} | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
+    {"compressed", "lanes", "verdict", "info"} | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
     {"records", "testing.draft", "testing.disguise", "testing.shapes"},
     {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
     {"corpus", "hub", "demo.train", "testing.planted"},

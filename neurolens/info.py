@@ -1,0 +1,80 @@
+"""info: what a run is and holds, in lines for a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from neurolens.certificate import Certificate
+from neurolens.tables import GRAMS
+from neurolens.terminal import pieces
+
+
+def describe(facts: Mapping[str, Any]) -> list[str]:
+    """`Run.info()` in lines; text that is anybody's — labels, names — is escaped."""
+
+    def per_layer(key: str) -> str:
+        return " ".join(f"{value:g}" for value in facts[key])
+
+    labels = ", ".join(f"{printable(label)} {tokens:,}" for label, tokens in facts["labels"].items())
+    blocks = f"{facts['blocks_done']} of {facts['blocks']} blocks of layers ({facts['block_tokens']:,} tokens each)"
+    lines = [
+        f"model       {printable(facts['model'])} ({facts['dtype']})",
+        f"layers      {', '.join(map(str, facts['layers']))} × {facts['neurons_per_layer']:,} neurons",
+        f"tokens      {facts['tokens']:,} ({facts['sequences']:,} × {facts['positions']}): {labels}",
+        f"collected   {blocks}",
+        f"bits        {facts['stored_bytes'] / 1e6:.1f} MB on disk; raw {facts['raw_bytes'] / 1e6:.1f} MB"
+        f" ({facts['stored_bytes'] / facts['raw_bytes']:.3f} of it)",
+    ]
+    parity = f"parity      {_parity(facts)}"
+    if not facts["analyzed"]:
+        return [*lines, parity, f"results     none; neurolens analyze {facts['path']}"]
+    ratio = facts["stored_over_entropy"]
+    lines[-1] += f"; entropy {facts['entropy_bytes'] / 1e6:.1f} MB ({'–' if ratio is None else f'{ratio:.3f}'} of it)"
+    return [
+        *lines,
+        parity,
+        f"dead        {per_layer('dead')} by layer; frequency < {facts['dead_frequency_upper_bound']:.2g} at 95%",
+        f"only </s>   {per_layer('dead_but_bos')}",
+        f"frequency   {per_layer('mean_frequency_of_alive')} mean of those alive",
+        *_detectors(facts),
+        *_suppression(facts),
+    ]
+
+
+def printable(text: object) -> str:
+    """Text of unknown origin as one line without control characters."""
+    return "".join(pieces(str(text)))
+
+
+def _detectors(facts: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for gram in (gram for gram in GRAMS if f"{gram}_detectors" in facts):
+        found, supported = (" ".join(map(str, facts[f"{gram}_detectors{suffix}"])) for suffix in ("", "_supported"))
+        lines.append(
+            f"detectors   {found} of {'token' if gram == 'unigram' else gram}s by layer; well supported {supported}"
+        )
+    return lines
+
+
+def _suppression(facts: Mapping[str, Any]) -> list[str]:
+    """Of the token detectors, those that suppress their triggers, beside the nulls; at both levels of support."""
+    lines = []
+    for support, whom in (("all", "of the token detectors"), ("supported", "of the well supported")):
+        share, low, high, neurons, tokens = (
+            100 * facts.get(column, {}).get(support, math.nan)
+            for column in ("suppressing", "suppressing_low", "suppressing_high", "null_neurons", "null_tokens")
+        )
+        if not math.isnan(share):
+            lines.append(
+                f"suppress    {share:.0f}% ({low:.0f}–{high:.0f}%) {whom} do so to their triggers; "
+                f"nulls: other neurons {neurons:.0f}%, other tokens {tokens:.0f}%"
+            )
+    return lines
+
+
+def _parity(facts: Mapping[str, Any]) -> str:
+    if facts["certificate"] is None:
+        return f"not certified; neurolens certify {printable(facts['model'])} --run {facts['path']}"
+    return printable(Certificate.from_dict(facts["certificate"]).headline())
