@@ -19,10 +19,11 @@ from conftest import POSITIONS, TINY, random_texts, snapshot
 from neurolens import IncompleteError, NeurolensError, UsageError
 from neurolens.analyze import analyze_run
 from neurolens.certificate import Certificate, LayerParity
-from neurolens.certify import BUCKETS, NOT_FINITE, certify, histogram, percentile
+from neurolens.certify import certify
 from neurolens.cli import run as neurolens
 from neurolens.collect import collect
 from neurolens.corpus import Corpus
+from neurolens.reference import BUCKETS, NOT_FINITE, histogram, load_reference, percentile
 from neurolens.run import open_run
 from neurolens.store import Store, lock
 
@@ -425,14 +426,14 @@ def test_the_environment_does_not_contradict_a_run(
 def test_values_that_are_not_finite(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from neurolens import certify as module
 
-    run, load = recorded(tiny_model, tmp_path / "r.zarr"), module._reference
+    run, load = recorded(tiny_model, tmp_path / "r.zarr"), module.load_reference
 
     def broken(*args: Any) -> Any:
         model = load(*args)
         model.decoder.layers[1].fc1.weight.data[3, 3] = float("nan")
         return model
 
-    monkeypatch.setattr(module, "_reference", broken)
+    monkeypatch.setattr(module, "load_reference", broken)
     with pytest.raises(NeurolensError, match="layer 1 of plain HF yields values that are not finite in fp32"):
         certify(tiny_model, run=run)
     assert not Store.open(run).has("certificate")
@@ -442,7 +443,6 @@ def test_weights_that_hf_would_make_up(tiny_model: Path, tmp_path: Path) -> None
     """HF fills what a checkpoint lacks with random numbers and warns; here that is an error."""
     from safetensors.torch import load_file, save_file
 
-    from neurolens.certify import _reference
     from neurolens.checkpoint import Checkpoint
     from neurolens.decoder import FAMILIES
 
@@ -455,7 +455,7 @@ def test_weights_that_hf_would_make_up(tiny_model: Path, tmp_path: Path) -> None
             changed[name] = weights[name][:8].clone()
         save_file(changed, model / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(NeurolensError, match=r"layers\.2\.fc1\.weight|cannot load"):
-            _reference(Checkpoint(model), FAMILIES["opt"], "cpu")
+            load_reference(Checkpoint(model), FAMILIES["opt"], "cpu")
 
 
 class Bomb:

@@ -21,7 +21,8 @@ LAYERS = [
     {""},
     {"bits", "kernels", "sources", "weights", "options", "demo", "demo.text", "certificate"}
     | {"testing.rules", "tables", "nulls", "shares", "terminal"},
-    {"compressed", "lanes", "verdict", "info"} | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
+    {"compressed", "lanes", "verdict", "info"}
+    | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
     {"records", "testing.draft", "testing.disguise", "testing.shapes"},
     {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
     {"corpus", "hub", "demo.train", "testing.planted"},
@@ -29,7 +30,7 @@ LAYERS = [
     {"decoder", "parts", "nested"},
     {"counts", "plan", "vocabulary"},
     {"activity", "detectors", "updates", "examples", "plots.text"},
-    {"scan", "projection", "plots.sheet", "card"},
+    {"scan", "projection", "reference", "plots.sheet", "card"},
     {"plots.activity", "plots.ngrams", "neuron"},
     {"plots.updates"},
     {"plots.examples"},
@@ -54,9 +55,9 @@ HOMES = {
     "llvmlite": {"kernels", "lanes"},
     "huggingface_hub": {"hub", "records"},
     "datasets": {"records"},
-    "torch": {"decoder", "projection", "weights", "collect", "certify", "demo.train"}
+    "torch": {"decoder", "projection", "weights", "collect", "certify", "reference", "demo.train"}
     | {"testing.checkpoint", "testing.shapes"},
-    "transformers": {"decoder", "checkpoint", "certify", "testing.checkpoint", "testing.shapes", "demo.train"},
+    "transformers": {"decoder", "checkpoint", "reference", "testing.checkpoint", "testing.shapes", "demo.train"},
     "tokenizers": {"testing.checkpoint", "demo.train"},
     "safetensors": {"weights"},
     "zarr": {"store"},
