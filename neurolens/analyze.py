@@ -20,7 +20,7 @@ from neurolens import IncompleteError, NeurolensError, UsageError, variables
 from neurolens.checkpoint import Checkpoint
 from neurolens.detectors import TOP, Rules
 from neurolens.nulls import Controls
-from neurolens.parts import NEEDS, PARTS, mark, marks, withdraw
+from neurolens.parts import NEEDS, PARTS, mark, marks, units_of, withdraw
 from neurolens.scan import SAMPLES, SEED, Scan, count_covered, index_tokens, join_scans, scan_rows
 from neurolens.shares import summarize
 from neurolens.store import Store, lock
@@ -123,18 +123,18 @@ def _scan(store: Store, todo: Collection[str], rules: Rules, lengths: int) -> No
             whole = join_scans(parts)
             contexts.append(whole.contexts)
             for name, counts in whole.dense.items():
-                store.write(f"counts/layers/{layer:02d}/{name}", counts, ("neuron", name))
+                _write(store, f"counts/layers/{layer:02d}/{name}", counts, ("neuron", name))
             for name, values in whole.triggers.items():
                 dims = ("trigger", "gram")[: values.ndim]
-                store.write(f"results/layers/{layer:02d}/triggers/{name}", values, dims)
+                _write(store, f"results/layers/{layer:02d}/triggers/{name}", values, dims)
             layers.append(Scan(whole.columns, {}, whole.contexts[:0], {}, whole.covered))
     for name in layers[0].columns:
-        store.write(f"results/neurons/{name}", np.stack([scan.columns[name] for scan in layers]), ("layer", "neuron"))
+        _write(store, f"results/neurons/{name}", np.stack([scan.columns[name] for scan in layers]), ("layer", "neuron"))
     if counted:
         for name, total in tokens.totals().items():
-            store.write(f"counts/total/{name}", total, (name,))
+            _write(store, f"counts/total/{name}", total, (name,))
         store.write("results/neurons/layer", np.array(store.layers, "<i4"), ("layer",))
-        store.write("results/contexts", np.stack(contexts), ("layer", "neuron", "sample"), {"seed": SEED})
+        _write(store, "results/contexts", np.stack(contexts), ("layer", "neuron", "sample"), seed=SEED)
     if tokens.grams:
         write_by_layer(store, *count_covered(layers, lengths))
 
@@ -199,14 +199,14 @@ def _project(
             settings=settings,
         )
         for name, values in found.triggers.items():
-            store.write(f"{folder}/triggers/{name}", values, ("trigger",))
+            _write(store, f"{folder}/triggers/{name}", values, ("trigger",))
         for name, values in found.updates.items():
-            store.write(f"{folder}/updates/{name}", values, ("row", "place")[: values.ndim])
+            _write(store, f"{folder}/updates/{name}", values, ("row", "place")[: values.ndim])
         for name, values in found.neurons.items():
             columns.setdefault(name, []).append(values)
         observed.append(found.detectors)
     for name, values in columns.items():
-        store.write(f"results/neurons/{name}", np.stack(values), ("layer", "neuron"))
+        _write(store, f"results/neurons/{name}", np.stack(values), ("layer", "neuron"))
     write_by_layer(store, *summarize(observed))
 
 
@@ -222,4 +222,10 @@ def write_by_layer(store: Store, by_layer: dict[str, np.ndarray], overall: dict[
             for axis in dims[1:]:
                 store.write(f"{folder}/{axis}", axes[axis].astype("<i4"), (axis,))
         for name, values in columns.items():
-            store.write(f"{folder}/{name}", values, dims)
+            _write(store, f"{folder}/{name}", values, dims)
+
+
+def _write(store: Store, name: str, values: np.ndarray, dims: tuple[str, ...], **attributes: Any) -> None:
+    """Write an array with its units, if it has any."""
+    units = units_of(name)
+    store.write(name, values, dims, attributes | ({"units": units} if units else {}))

@@ -26,6 +26,31 @@ LAYER_UPDATES = tuple(
 )
 
 
+# what a number counts or is a share of; flags, ids and axes have no unit
+_UNITS = {
+    "tokens": {"activations", "activations_on_text", "on", "total", "rank", "position", "label", "group"},
+    "share of tokens": {"frequency"},
+    "index of a token": {"first_active", "contexts"},
+    "share of occurrences": {"rate_lower"},
+    "n-grams": {"covered", "new", "new_to_previous", "cumulative"},
+    "neurons": {"detectors"},
+    "share of detectors": set(LAYER_UPDATES),
+    "cosine": {"cosine"},
+}
+
+
+def units_of(path: str) -> str | None:
+    """Units of an array that analyze writes, by its path in the store; None for flags, ids and axes."""
+    *folder, name = path.split("/")
+    if name.endswith("s_95"):
+        return "n-grams"
+    if name == "covered" and folder[-1] == "triggers":
+        return None
+    if "projection" in name:
+        return "logit per unit of activation"
+    return next((units for units, names in _UNITS.items() if name in names), None)
+
+
 def part_of(column: str) -> str:
     """The part that writes a column of `results/neurons`."""
     return next((part for part, names in _OWN.items() if column in names), "ngrams")

@@ -102,14 +102,27 @@ def test_store_page_has_every_array_and_no_other(run: Run) -> None:
         assert there[name][1] in WIDE.get(kind, {kind}), name
 
 
+def test_numbers_carry_their_units_and_nothing_else_does(run: Run) -> None:
+    """A number is a float or counts something; flags, ids, places and axes have no unit."""
+    without = {"neuron", "n", "layer", "tokens", "promoted", "suppressed", "suppresses_triggers"}
+    for found in (path for path in stored(run) if path.startswith(("results/", "counts/"))):
+        path = found.replace("/LL/", "/00/")
+        name, kind = path.split("/")[-1], run.store.read(path).dtype.kind
+        unit = run.store.attributes(path).get("units")
+        assert (unit is not None) == (kind != "b" and name not in without), path
+    units = {name: run.store.attributes(f"results/neurons/{name}").get("units") for name in run.neurons}
+    assert units["frequency"] == "share of tokens" and units["trigrams_95"] == "n-grams"
+    assert units["trigger_projection_centred"] == "logit per unit of activation"
+
+
 def test_store_page_has_every_attribute(run: Run) -> None:
     """Of the root in its table; of what analyze writes in words; of each part what its mark holds."""
     assert {name for cell, _ in tables(STORE)["attribute"] for name in names(cell)} == set(run.store.attrs)
     assert run.store.attributes("results").keys() == {"parts", "n_tokens"}
-    assert run.store.attributes("results/contexts").keys() == {"seed"}
+    assert run.store.attributes("results/contexts").keys() == {"seed", "units"}
     for folder in ("results/by_layer", "results/overall"):
         assert run.store.attributes(folder) == {"support": ["all", "supported"]}
-    for name in ("parts", "n_tokens", "seed", "support", "all", "supported"):
+    for name in ("parts", "n_tokens", "seed", "units", "support", "all", "supported"):
         assert f"`{name}`" in STORE.split("## What analyze writes")[1].split("## What certify writes")[0], name
     rows = {names(cell)[0]: (names(needs), names(mark)) for cell, needs, mark, _ in tables(STORE)["part"]}
     assert rows.keys() == set(parts.PARTS)
