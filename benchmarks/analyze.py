@@ -35,7 +35,6 @@ import numpy as np
 from _common import at_most, demo_bits, finish, in_process, make_parser
 from numba import njit, uint64
 
-from neurolens.bits import popcount
 from neurolens.checkpoint import Checkpoint
 from neurolens.corpus import Corpus, pack_documents
 from neurolens.demo.demonstrate import MODEL, TOKENS
@@ -151,7 +150,7 @@ def make_run(path: Path, model: Path, corpus: Corpus, size: Size, frequencies: l
             rows = np.empty((size.neurons, block.tokens // 64), np.uint64)
             draw_bits(digits, seed, rows)
             seed += rows.size * DIGITS
-            on += int(popcount(rows.view(np.uint8)).sum())
+            on += int(np.bitwise_count(rows).sum())
             store.commit(block, layer, rows.view(np.uint8))
     return on / (size.raw_bytes * 8)
 
@@ -237,7 +236,7 @@ def main() -> int:
 def frequencies_of(store: Store) -> list[np.ndarray]:
     """How often each neuron of a run is active, by layer: float64 `(neuron,)`."""
     return [
-        np.concatenate([popcount(store.rows(layer, part).view(np.uint8)) for part in store.neuron_chunks()])
+        np.concatenate([np.bitwise_count(store.rows(layer, part)).sum(1) for part in store.neuron_chunks()])
         / store.n_tokens
         for layer in store.layers
     ]

@@ -37,7 +37,7 @@ import numpy as np
 from _common import at_least, demo_bits, finish, make_parser, timed
 
 from neurolens import variables
-from neurolens.bits import pack, popcount, unpack
+from neurolens.bits import pack, unpack
 from neurolens.corpus import contexts
 from neurolens.counts import Reduced, tabulate_reduced
 from neurolens.demo.demonstrate import TOKENS
@@ -176,7 +176,7 @@ def run(store: Store, one_in: int, rounds: int) -> tuple[dict[str, Any], dict[st
     bits_of_few = 0
     for layer in store.layers:
         rows = rows_of(store, layer, one_in)
-        bits[layer] = popcount(rows.view(np.uint8))
+        bits[layer] = np.bitwise_count(rows).sum(1, dtype=np.int64)
         parts = [measure(text, batch, rounds) for batch in batches(rows, size)]
         by_layer[layer] = Times(
             np.sum([part.ours for part in parts], axis=0),

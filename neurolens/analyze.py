@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,6 @@ def _scan(store: Store, todo: Collection[str], rules: Rules, lengths: int) -> No
     counted = "dead" in todo
     tokens = index_tokens(corpus, order, vocab_size, most=lengths if "ngrams" in todo else 0)
     layers: list[Scan] = []
-    contexts = []
 
     def scan(layer: int, neurons: slice) -> Scan:
         return scan_rows(store.rows(layer, neurons), neurons.start, tokens, rules, counted=counted)
@@ -121,20 +120,25 @@ def _scan(store: Store, todo: Collection[str], rules: Rules, lengths: int) -> No
                 parts.append(part)
                 bar.update(len(part.contexts))
             whole = join_scans(parts)
-            contexts.append(whole.contexts)
             for name, counts in whole.dense.items():
                 _write(store, f"counts/layers/{layer:02d}/{name}", counts, ("neuron", name))
             for name, values in whole.triggers.items():
                 dims = ("trigger", "gram")[: values.ndim]
                 _write(store, f"results/layers/{layer:02d}/triggers/{name}", values, dims)
-            layers.append(Scan(whole.columns, {}, whole.contexts[:0], {}, whole.covered))
+            layers.append(replace(whole, dense={}, triggers={}))  # what is written need not be held
     for name in layers[0].columns:
         _write(store, f"results/neurons/{name}", np.stack([scan.columns[name] for scan in layers]), ("layer", "neuron"))
     if counted:
         for name, total in tokens.totals().items():
             _write(store, f"counts/total/{name}", total, (name,))
         store.write("results/neurons/layer", np.array(store.layers, "<i4"), ("layer",))
-        _write(store, "results/contexts", np.stack(contexts), ("layer", "neuron", "sample"), seed=SEED)
+        _write(
+            store,
+            "results/contexts",
+            np.stack([scan.contexts for scan in layers]),
+            ("layer", "neuron", "sample"),
+            seed=SEED,
+        )
     if tokens.grams:
         write_by_layer(store, *count_covered(layers, lengths))
 

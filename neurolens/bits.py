@@ -77,11 +77,6 @@ def words(rows: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(rows).view("<u8")
 
 
-def popcount(rows: np.ndarray) -> np.ndarray:
-    """Set bits of each row: packed uint8 `(rows, bytes)` → int64 `(rows,)`; 0 for empty rows."""
-    return np.bitwise_count(words(rows)).sum(axis=-1, dtype=np.int64)
-
-
 def transpose(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Token-major rows, gathered in `order`, as neuron-major rows.
 

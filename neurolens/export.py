@@ -23,7 +23,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from neurolens import NeurolensError, UsageError, __version__, first_line
-from neurolens.parts import marks, part_of
+from neurolens.parts import marks, neuron_columns, require
 from neurolens.store import Store
 from neurolens.vocabulary import Vocabulary
 
@@ -68,7 +68,7 @@ def export_table(
     if table not in TABLES:
         raise UsageError(f"no table {table!r} to export; expected {' or '.join(TABLES)}")
     chosen = _chosen(store, layers)
-    analysis = _analysis(store, "dead" if table == "neurons" else "ngrams")
+    analysis = require(store, "dead" if table == "neurons" else "ngrams")
     tables = _neurons(store, chosen) if table == "neurons" else _triggers(store, chosen, path.suffix == ".csv")
     first = next(tables)
     schema = first.schema.with_metadata({KEY: json.dumps(_provenance(store, table, chosen, analysis), sort_keys=True)})
@@ -103,20 +103,10 @@ def _check_free(path: Path, force: bool) -> None:
 def _chosen(store: Store, layers: Iterable[int] | None) -> list[int]:
     """The layers to export, ascending."""
     chosen = store.layers if layers is None else sorted(set(layers))
-    if missing := [layer for layer in chosen if layer not in store.layers]:
-        raise UsageError(
-            f"{store.path} has no layer {', '.join(map(str, missing))}; it has {', '.join(map(str, store.layers))}"
-        )
+    store.require_layers(chosen)
     if not chosen:
         raise UsageError(f"no layer to export; {store.path} has {', '.join(map(str, store.layers))}")
     return chosen
-
-
-def _analysis(store: Store, part: str) -> dict[str, Any]:
-    """What the results were made with, those of `part` among them."""
-    if part not in (found := marks(store)):
-        raise NeurolensError(f"{store.path} is not analysed for {part}; run 'neurolens analyze {store.path}' first")
-    return found
 
 
 def _provenance(store: Store, table: str, layers: list[int], analysis: dict[str, Any]) -> dict[str, Any]:
@@ -137,8 +127,7 @@ def _provenance(store: Store, table: str, layers: list[int], analysis: dict[str,
 
 
 def _neurons(store: Store, layers: list[int]) -> Iterator[pa.Table]:
-    parts = marks(store)
-    names = [name for name in store.names("results/neurons") if name != "layer" and part_of(name) in parts]  # sorted
+    names = neuron_columns(store)
     number, numbers = np.arange(store.neurons, dtype=np.int32), store.layers
     step = max(1, STRETCH // max(1, 8 * len(number) * len(names)))
     for first in range(0, len(numbers), step):  # a chunk holds several layers: read one by one, each decodes it anew

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from neurolens.certificate import Certificate
-from neurolens.tables import GRAMS
+from neurolens.tables import GRAMS, WORDS
 from neurolens.terminal import pieces
 
 
@@ -50,11 +50,10 @@ def printable(text: object) -> str:
 
 def _detectors(facts: Mapping[str, Any]) -> list[str]:
     lines = []
-    for gram in (gram for gram in GRAMS if f"{gram}_detectors" in facts):
-        found, supported = (" ".join(map(str, facts[f"{gram}_detectors{suffix}"])) for suffix in ("", "_supported"))
-        lines.append(
-            f"detectors   {found} of {'token' if gram == 'unigram' else gram}s by layer; well supported {supported}"
-        )
+    for gram, word in zip(GRAMS, WORDS, strict=True):
+        if f"{gram}_detectors" in facts:
+            found, supported = (" ".join(map(str, facts[f"{gram}_detectors{suffix}"])) for suffix in ("", "_supported"))
+            lines.append(f"detectors   {found} of {word}s by layer; well supported {supported}")
     return lines
 
 

@@ -119,9 +119,8 @@ def _widen(rows, chosen, words, before):  # pragma: no cover - compiled
     words[:, len(chosen) :] = 0
     before[:, len(chosen) :] = 0
     words[rows.shape[1]] = 0
-    for w in range(
-        uint64(rows.shape[1])
-    ):  # all lanes of a word at once: a pass a lane would touch every line LANES times
+    # all lanes of a word at once: a pass a lane would touch every line LANES times
+    for w in range(uint64(rows.shape[1])):
         for lane in range(uint64(len(chosen))):
             word = rows[uint64(chosen[lane]), w]
             words[w, lane] = word

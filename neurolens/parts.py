@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from neurolens import NeurolensError
+from neurolens.shares import COLUMNS
 from neurolens.store import Store
 
 PARTS = ("dead", "ngrams", "updates")
@@ -21,10 +23,7 @@ _OWN = {
 }
 # columns that the updates add to tables of the n-grams
 TRIGGER_UPDATES = ("projection", "projection_centred", "rank", "cosine")
-LAYER_UPDATES = tuple(
-    f"{name}{end}" for name in ("suppressing", "null_neurons", "null_tokens") for end in ("", "_low", "_high")
-)
-
+LAYER_UPDATES = COLUMNS
 
 # what a number counts or is a share of; flags, ids and axes have no unit
 _UNITS = {
@@ -59,6 +58,20 @@ def part_of(column: str) -> str:
 def marks(store: Store) -> dict[str, dict[str, Any]]:
     """What was asked of each part whose results are whole; empty for a run that is not analysed."""
     return dict(store.attributes("results").get("parts", {})) if store.has("results") else {}
+
+
+def require(store: Store, part: str) -> dict[str, dict[str, Any]]:
+    """The marks of a run, that of `part` among them. Raises NeurolensError if it is not."""
+    found = marks(store)
+    if part not in found:
+        raise NeurolensError(f"{store.path} is not analysed for {part}; run 'neurolens analyze {store.path}' first")
+    return found
+
+
+def neuron_columns(store: Store) -> list[str]:
+    """Names of the columns of `results/neurons` that belong to a marked part, sorted."""
+    found = marks(store)
+    return [name for name in store.names("results/neurons") if name != "layer" and part_of(name) in found]
 
 
 def mark(store: Store, part: str, asked: Mapping[str, Any]) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurolens import NeurolensError, UsageError
+from neurolens import UsageError
 from neurolens.activity import dead_upper_bound, mean_frequency_of_alive, saturation
 from neurolens.bits import unpack
 from neurolens.certificate import Certificate
 from neurolens.examples import Examples, find_examples
-from neurolens.parts import LAYER_UPDATES, marks, part_of
+from neurolens.parts import LAYER_UPDATES, marks, neuron_columns, require
 from neurolens.store import Store
 from neurolens.tables import GRAMS, SUPPORT, ByLayer, Neurons, Table
 from neurolens.vocabulary import Vocabulary
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from neurolens.card import Card
     from neurolens.export import Export
     from neurolens.updates import Projector
-
-ANALYZE = "run 'neurolens analyze {}' first"
 
 
 class Run:
@@ -73,10 +71,8 @@ class Run:
     @cached_property
     def neurons(self) -> Neurons:
         """The table of all neurons. Raises NeurolensError if the run is not analysed."""
-        self._require("dead")
-        parts = self.parts
-        names = [name for name in self.store.names("results/neurons") if name != "layer" and part_of(name) in parts]
-        return Neurons(**self._header(names, "results/neurons"), neurons=self.store.neurons)
+        require(self.store, "dead")
+        return Neurons(**self._header(neuron_columns(self.store), "results/neurons"), neurons=self.store.neurons)
 
     @cached_property
     def by_layer(self) -> ByLayer:
@@ -84,7 +80,7 @@ class Run:
 
         Raises NeurolensError if the run's n-grams are not analysed.
         """
-        self._require("ngrams")
+        require(self.store, "ngrams")
         n, header = range(1, self.parts["ngrams"]["lengths"] + 1), {}
         for folder in ("results/by_layer", "results/overall"):
             names = [name for name in self.store.names(folder) if name not in ("n", "layer")]
@@ -115,18 +111,18 @@ class Run:
         (docs/store.md has all columns). Raises NeurolensError if there is no such layer, or if n-grams are not
         analysed.
         """
-        self._check_layer(layer)
-        self._require("ngrams")
+        self.store.require_layers([layer])
+        require(self.store, "ngrams")
         folder = f"results/layers/{layer:02d}/triggers"
         return {name: self.store.read(f"{folder}/{name}") for name in self.store.names(folder)}
 
     def updates(self, layer: int) -> dict[str, np.ndarray]:
-        """What the projected neurons of a layer promote and suppress: columns `(row,)` or `(row, token)`.
+        """What the projected neurons of a layer promote and suppress: columns `(row,)` or `(row, place)`.
 
         docs/store.md has all columns. Raises NeurolensError if there is no such layer, or if updates are not analysed.
         """
-        self._check_layer(layer)
-        self._require("updates")
+        self.store.require_layers([layer])
+        require(self.store, "updates")
         folder = f"results/layers/{layer:02d}/updates"
         return {name: self.store.read(f"{folder}/{name}") for name in self.store.names(folder)}
 
@@ -135,7 +131,7 @@ class Run:
 
         Raises NeurolensError if the run's updates are not analysed.
         """
-        self._require("updates")
+        require(self.store, "updates")
         vocabulary = self.vocabulary
 
         def token(id_: int) -> str:  # a token may be a part of a character: its bytes are told then
@@ -160,14 +156,14 @@ class Run:
         """
         from neurolens.neuron import read_neuron
 
-        self._check_layer(layer)
+        self.store.require_layers([layer])
         self._check_neuron(neuron)
-        self._require("dead")
+        require(self.store, "dead")
         return read_neuron(self.store, self.parts, self.vocabulary, layer, neuron, name=self.name, projector=projector)
 
     def active(self, layer: int, neuron: int) -> np.ndarray:
         """The activation bits of a neuron: bool `(sequence, position)`."""
-        self._check_layer(layer)
+        self.store.require_layers([layer])
         self._check_neuron(neuron)
         row = self.store.rows(layer, slice(neuron, neuron + 1)).view(np.uint8)
         bits = unpack(row[0], self.store.n_tokens)
@@ -261,14 +257,6 @@ class Run:
         state = f"analysed ({', '.join(self.parts)})" if self.analyzed else "not analysed"
         size = f"{len(self.store.layers)} layers × {self.store.neurons} neurons, {self.store.n_tokens:,} tokens"
         return f"<Run {self.path}: {size}, {state}>"
-
-    def _require(self, part: str) -> None:
-        if part not in self.parts:
-            raise NeurolensError(f"{self.path} is not analysed for {part}; {ANALYZE.format(self.path)}")
-
-    def _check_layer(self, layer: int) -> None:
-        if layer not in self.store.layers:
-            raise UsageError(f"{self.path} has no layer {layer}; it has {', '.join(map(str, self.store.layers))}")
 
     def _check_neuron(self, neuron: int) -> None:
         if not 0 <= neuron < self.store.neurons:

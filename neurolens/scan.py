@@ -76,11 +76,16 @@ def index_tokens(corpus: Corpus, order: np.ndarray, vocab_size: int, *, most: in
         text=words(pack(text)),
         position=variables.position(corpus).in_order(order),
         sequence=variables.sequence(corpus).in_order(order),
-        labels=np.eye(len(corpus.label_names), dtype=np.int64)[corpus.label],
-        groups=np.eye(variables.GROUPS, dtype=np.int64)[np.arange(corpus.shape[0]) % variables.GROUPS],
+        labels=_by_sequence(variables.label(corpus), corpus),
+        groups=_by_sequence(variables.group(corpus), corpus),
         grams=grams,
         nested=nest([each.variable for each in grams]) if grams else None,
     )
+
+
+def _by_sequence(variable: Variable, corpus: Corpus) -> np.ndarray:
+    """A variable that all tokens of a sequence share: int64 `(sequence, category)`, 1 for the category of each."""
+    return np.eye(variable.categories, dtype=np.int64)[variable.codes[:: corpus.shape[1]]]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 INTERVAL_Z = 1.959963984540054  # two-sided 95%
 SHARES = ("suppressing", "null_neurons", "null_tokens")
+COLUMNS = tuple(f"{name}{end}" for name in SHARES for end in ("", "_low", "_high"))
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,8 @@ def summarize(
     all detectors, 1 = the well supported ones. NaN where there is no detector, or none that has such a null.
     """
     ns = sorted(set().union(*layers))
-    names = [name + end for name in SHARES for end in ("", "_low", "_high")]
-    by_layer = {name: np.full((2, len(ns), len(layers)), np.nan) for name in names}
-    overall = {name: np.full((2, len(ns)), np.nan) for name in names}
+    by_layer = {name: np.full((2, len(ns), len(layers)), np.nan) for name in COLUMNS}
+    overall = {name: np.full((2, len(ns)), np.nan) for name in COLUMNS}
     for support, i in np.ndindex(2, len(ns)):
         found = [layer[ns[i]] for layer in layers]
         kept = [of.supported | (support == 0) for of in found]

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from neurolens import IncompleteError, NeurolensError, first_line
+from neurolens import IncompleteError, NeurolensError, UsageError, first_line
 from neurolens.corpus import Block, Corpus, blocks, context_order
 
 SCHEMA = 1
@@ -176,6 +176,13 @@ class Store:
             raise IncompleteError(
                 f"{self.path} is incomplete: {marks.sum()} of {marks.size} blocks of layers are collected; "
                 "give the same 'neurolens collect' command again to continue"
+            )
+
+    def require_layers(self, layers: Iterable[int]) -> None:
+        """Raise UsageError unless these layers were collected."""
+        if missing := [layer for layer in layers if layer not in self.layers]:
+            raise UsageError(
+                f"{self.path} has no layer {', '.join(map(str, missing))}; it has {', '.join(map(str, self.layers))}"
             )
 
     def require_bits(self) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import xarray
 
 GRAMS = ("unigram", "bigram", "trigram", "fourgram", "fivegram")  # names of n-grams in columns, by n − 1
+WORDS = ("token", *GRAMS[1:])  # what n-grams are called in words, by n − 1
 SUPPORT = ("all", "supported")  # detectors by the paper's rules; those of them that are well supported
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from neurolens.tables import GRAMS
-
-WORDS = ("token", *GRAMS[1:])  # what n-grams are called here, by n − 1
+from neurolens.tables import WORDS
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from matplotlib.figure import Figure
 
-from neurolens import NeurolensError, UsageError
+from neurolens import NeurolensError, UsageError, shares
 from neurolens.plots import activity, examples, ngrams, updates
 from neurolens.plots.sheet import FigureSpec, style
 from neurolens.plots.text import printable
@@ -24,7 +24,7 @@ METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}  
 
 COVERED = ("covered", "cumulative")
 NEW = ("covered", "new", "new_to_previous")
-SHARES = ("detectors", *(f"{name}{end}" for name, _ in updates.SHARES.values() for end in ("", "_low", "_high")))
+SHARES = ("detectors", *shares.COLUMNS)
 
 FIGURES: dict[str, FigureSpec] = {
     "dead": FigureSpec("1a", "Neurons that are never active", activity.dead, ("dead", "dead_but_bos"), part="dead"),

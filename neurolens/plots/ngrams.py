@@ -21,10 +21,8 @@ from neurolens.plots.sheet import (
     words,
 )
 from neurolens.plots.text import run_names
-from neurolens.tables import ByLayer, Neurons, Table
+from neurolens.tables import GRAMS, WORDS, ByLayer, Neurons, Table
 
-GRAMS = {1: "token", 2: "bigram", 3: "trigram"}
-COLUMNS = {1: "unigram", 2: "bigram", 3: "trigram"}  # as the columns of `Neurons` begin
 SUPPORT = (("all by the rules", "a detector"), ("well supported", "a well supported detector"))  # title, noun
 EDGES = {1: (5, 50, 500, 5000), 2: (50, 500, 5000, 50000), 3: (50, 500, 5000, 50000)}
 
@@ -44,7 +42,7 @@ def covering(
     far. Shares are of the neurons that have a covering number (an activation that counts). `columns` panels a row;
     numbers of neurons stand above the bars of up to `most_labels` layers a row.
     """
-    edges, gram, name = edges or EDGES[spec.n], GRAMS[spec.n], f"{COLUMNS[spec.n]}s_95"
+    edges, gram, name = edges or EDGES[spec.n], WORDS[spec.n - 1], f"{GRAMS[spec.n - 1]}s_95"
     columns = min(columns, len(runs))
     depths = [(run.model_layers + 1) // 2 for run in runs]
     labelled = max(depths) * columns <= most_labels
@@ -98,7 +96,7 @@ def covering(
 
 def detectors(spec: FigureSpec, runs: Sequence[Neurons]) -> Figure:
     """Paper, Figs. 3a, 14: detectors per layer: all by the rules of the run, and those that are well supported."""
-    gram, column = GRAMS[spec.n], f"{COLUMNS[spec.n]}_detector"
+    gram, column = WORDS[spec.n - 1], f"{GRAMS[spec.n - 1]}_detector"
     kinds = {
         f"all {gram} detectors": [run[column].sum(1) for run in runs],
         "well supported": [run[f"{column}_supported"].sum(1) for run in runs],
@@ -124,7 +122,7 @@ def covered(spec: FigureSpec, runs: Sequence[ByLayer]) -> Figure:
 
     One axes for all detectors by the rules of the run, one for those that are well supported.
     """
-    gram = GRAMS[spec.n]
+    gram = WORDS[spec.n - 1]
     meaning, rest = detector_rules(runs, spec.n)
     caption = (
         f"{meaning} Counted are distinct {gram}s that have a detector (covered ones). Solid: in the layer; dashed: in"
@@ -149,7 +147,7 @@ def new(spec: FigureSpec, runs: Sequence[ByLayer]) -> Figure:
 
     A row a run; left all detectors by the rules of the run, right those that are well supported.
     """
-    gram = GRAMS[spec.n]
+    gram = WORDS[spec.n - 1]
     meaning, rest = detector_rules(runs, spec.n)
     caption = (
         f"{meaning} A bar is the distinct {gram}s that have a detector in the layer, split into those that had none in"
@@ -186,7 +184,7 @@ def detector_rules(runs: Sequence[Table], n: int) -> tuple[str, Callable[[Table]
 
     Thresholds that differ between the runs go to the lines.
     """
-    gram = GRAMS[n]
+    gram = WORDS[n - 1]
 
     def rules(run: Table) -> str:
         limit = run.rules
@@ -219,4 +217,4 @@ def whole_numbers() -> MaxNLocator:
 def _covered_fact(run: ByLayer, n: int) -> str:
     at = list(run.coords["n"]).index(n)
     found, supported = run.overall["covered"][:, at]
-    return f"{found:,} distinct {GRAMS[n]}s have a detector, {supported:,} a well supported one"
+    return f"{found:,} distinct {WORDS[n - 1]}s have a detector, {supported:,} a well supported one"
