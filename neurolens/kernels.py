@@ -14,6 +14,8 @@ Measured on one core, ns per set bit at densities of 1%, 5%, 50%: `scatter` 4.2,
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types, uint32, uint64
@@ -337,6 +339,58 @@ def choose(starts, category, on, least, within, top):  # pragma: no cover - comp
 # pair, which is near what reading the row from the cache takes (benchmarks/project.py).
 
 STRIDE = 64  # values compared with both thresholds at once, without a branch
+
+
+@njit(nogil=True, cache=True)
+def null_information(active, tokens, size):  # pragma: no cover - compiled
+    """Moments of KL(k / size ‖ K / tokens), nats, for the k activations of a category by chance alone.
+
+    `active` int64 `(any,)`: K, the activations among `tokens`; k of the `size` tokens of a category is hypergeometric.
+    Returns float64 `(3, any)`: the mean; variance and third central moment of what is left of it beside its regression
+    on k. 0 where K is 0 or all. Probabilities come from the one at the mode by ratios of neighbours, until they no
+    longer count.
+    """
+    out = np.zeros((3, len(active)))
+    chance, divergence = np.empty(size + 1), np.empty(size + 1)
+    for i in range(len(active)):
+        marked = active[i]
+        if marked <= 0 or marked >= tokens:
+            continue
+        frequency = marked / tokens
+        least, most = max(0, size - (tokens - marked)), min(size, marked)
+        mode = min(max(((size + 1) * (marked + 1)) // (tokens + 2), least), most)
+        low = high = mode
+        chance[mode] = 1.0
+        while high < most and chance[high] > 1e-18:
+            k = float(high)
+            chance[high + 1] = chance[high] * (marked - k) * (size - k) / ((k + 1) * (tokens - marked - size + k + 1))
+            high += 1
+        while low > least and chance[low] > 1e-18:
+            k = float(low)
+            chance[low - 1] = chance[low] * k * (tokens - marked - size + k) / ((marked - k + 1) * (size - k + 1))
+            low -= 1
+        whole = mean = spread = slope = 0.0
+        for k in range(low, high + 1):
+            rate, told = k / size, 0.0
+            if k > 0:
+                told += rate * math.log(rate / frequency)
+            if k < size:
+                told += (1.0 - rate) * math.log((1.0 - rate) / (1.0 - frequency))
+            divergence[k] = told
+            apart = k - size * frequency
+            whole += chance[k]
+            mean += chance[k] * told
+            spread += chance[k] * apart * apart
+            slope += chance[k] * apart * told
+        mean /= whole
+        slope = slope / spread if spread > 0.0 else 0.0
+        variance = third = 0.0
+        for k in range(low, high + 1):
+            rest = divergence[k] - mean - slope * (k - size * frequency)
+            variance += chance[k] * rest * rest
+            third += chance[k] * rest * rest * rest
+        out[0, i], out[1, i], out[2, i] = mean, variance / whole, third / whole
+    return out
 
 
 @njit(nogil=True, cache=True)
