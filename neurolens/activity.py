@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neurolens.bootstrap import Groups
+
 CONFIDENCE = 0.95  # of the bound on a dead neuron's frequency
 
 
@@ -38,6 +40,33 @@ class Activity:
     def dead_but_bos(self) -> np.ndarray:
         """Bool `(neuron,)`: active somewhere, but only on `</s>` (ours; the paper keeps BOS apart in footnote 8)."""
         return (self.activations > 0) & (self.on_text == 0)
+
+
+def measure_spread(
+    on: np.ndarray, frequency: np.ndarray, groups: Groups
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """How much activity depends on which sequences were read: `on` unsigned `(neuron, group)`, of one layer.
+
+    Returns columns of `results/neurons`, `frequency_low` and `frequency_high` float64 `(neuron,)`, and those of
+    `results/activity`, float64 `()`: `dead`, the share of neurons, and `frequency`, the mean of those alive (NaN
+    without any), each with its interval (NaN with fewer than two groups).
+    """
+    counts, neurons = on.astype(np.float64), max(1, len(on))
+    rates, dead, alive = [], [], []
+    for drawn in groups.weights:
+        rate = counts @ drawn / max(1, int(drawn @ groups.total))
+        rates.append(rate)
+        dead.append(np.count_nonzero(rate == 0) / neurons)
+        alive.append(rate.sum() / max(1, np.count_nonzero(rate)))
+    low, high = groups.interval(frequency, np.array(rates))
+    columns = {"frequency_low": np.maximum(0, low), "frequency_high": np.minimum(1, high)}
+    silent = on.sum(1) == 0
+    estimates = {"dead": silent.sum() / neurons, "frequency": mean_frequency_of_alive(frequency[None], silent[None])[0]}
+    layer: dict[str, np.ndarray] = {}
+    for (name, estimate), replicates in zip(estimates.items(), (dead, alive), strict=True):
+        low, high = groups.interval(np.array(estimate), np.array(replicates))
+        layer |= {name: np.array(estimate), f"{name}_low": np.maximum(0, low), f"{name}_high": np.minimum(1, high)}
+    return columns, layer
 
 
 def dead_upper_bound(n_tokens: int, *, confidence: float = CONFIDENCE) -> float:

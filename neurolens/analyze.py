@@ -17,18 +17,25 @@ import numpy as np
 from tqdm import tqdm
 
 from neurolens import IncompleteError, NeurolensError, UsageError, variables
+from neurolens.activity import measure_spread
+from neurolens.bootstrap import Bootstrap, draw_groups
 from neurolens.checkpoint import Checkpoint
+from neurolens.contrast import MOST_LABELS, ContrastRules, contrast_labels
+from neurolens.curves import PositionRules
 from neurolens.detectors import TOP, Rules
 from neurolens.nulls import Controls
 from neurolens.parts import NEEDS, PARTS, mark, marks, units_of, withdraw
-from neurolens.scan import SAMPLES, SEED, Scan, count_covered, index_tokens, join_scans, scan_rows
+from neurolens.positional import Positional, join_positional, summarize_positional
+from neurolens.scan import SAMPLES, Scan, count_covered, join_scans, scan_rows
 from neurolens.shares import summarize
 from neurolens.store import Store, lock
-from neurolens.tables import GRAMS, SUPPORT
+from neurolens.tables import GRAMS, NAMES, STRENGTHS, SUPPORT, TYPES
+from neurolens.tokens import SEED, Tokens, index_tokens
 from neurolens.updates import Settings, project_layer
 from neurolens.vocabulary import Vocabulary
 
 LENGTHS = 3  # of n-grams counted unless asked (paper, §4 and App. A)
+FROM_BITS = ("dead", "ngrams", "positions")  # parts that are done in one pass over the bits
 
 
 def analyze_run(
@@ -38,34 +45,47 @@ def analyze_run(
     lengths: int = LENGTHS,
     rules: Rules | None = None,
     settings: Settings | None = None,
+    positions: PositionRules | None = None,
+    contrast: ContrastRules | None = None,
+    bootstrap: Bootstrap | None = None,
     every: bool = False,
     fold_norm: bool = False,
     model: str | Path | None = None,
     device: str = "cpu",
     say: Callable[[str], object] = lambda line: None,
 ) -> Store:
-    """Analyse a complete run: frequency, dead neurons, contexts; n-gram detectors and triggers; what neurons suppress.
+    """Analyse a complete run: frequency, dead neurons, contexts; n-gram detectors and triggers; positional neurons;
+    what labels differ in; what neurons suppress.
 
-    `only`: parts to do (`dead`, `ngrams`, `updates`), with those they need; None for all. `lengths`: longest n-gram,
-    up to 5. Of updates: `every` projects all neurons instead of detectors, `fold_norm` folds in the final LayerNorm's
-    gain, `model` is where the checkpoint is now (as the run says), `device` is what multiplies.
+    `only`: parts to do (`PARTS`), with those they need; None for all. `lengths`: longest n-gram, up to 5. `rules` are
+    those of detectors, `positions` and `contrast` those of their parts, `bootstrap` is how intervals are found. Of
+    updates: `settings`; `every` projects all neurons instead of detectors and positional ones, `fold_norm` folds in the
+    final LayerNorm's gain, `model` is where the checkpoint is now (as the run says), `device` is what multiplies.
 
     Results and what was asked are written into the run; a part that is there as asked is left alone. Raises
     IncompleteError if the run lacks blocks, or, with all else done, if the checkpoint is gone or has changed;
     NeurolensError if it is no run, is damaged or no longer has bits that a part needs; UsageError for an unknown part
     or a length out of range.
     """
-    rules, settings = rules or Rules(), settings or Settings()
+    rules, settings, positions = rules or Rules(), settings or Settings(), positions or PositionRules()
+    contrast, bootstrap = contrast or ContrastRules(), bootstrap or Bootstrap()
     if not 1 <= lengths <= len(GRAMS):
         raise UsageError(f"n-grams of up to {lengths} tokens; expected 1 to {len(GRAMS)}")
     store = Store.open(Path(path), write=True)
     store.require_complete()
     asked: dict[str, dict[str, Any]] = {
-        "dead": {"samples": SAMPLES, "seed": SEED, "groups": variables.GROUPS},
+        "dead": {"samples": SAMPLES, "seed": SEED, "groups": variables.GROUPS, "bootstrap": asdict(bootstrap)},
         "ngrams": {"lengths": lengths, "rules": asdict(rules), "top": TOP},
+        "positions": {"rules": asdict(positions), "bootstrap": asdict(bootstrap)},
+        "contrast": {"rules": asdict(contrast), "bootstrap": asdict(bootstrap)},
         "updates": {**asdict(settings), "every": every, "fold_norm": fold_norm},
     }
     wanted = _with_needs(PARTS if only is None else only)
+    if "contrast" in wanted and (labels := len(store.attrs["label_names"])) > MOST_LABELS:
+        if only is not None:
+            raise UsageError(f"{path} has {labels:,} labels; contrast compares up to {MOST_LABELS}")
+        say(f"{path} has {labels:,} labels; contrast compares up to {MOST_LABELS} and is left out")
+        wanted.remove("contrast")
     done = marks(store)
     todo: list[str] = []
     for part in (part for part in PARTS if part in wanted):  # what builds on a part that is done again is, too
@@ -77,12 +97,16 @@ def analyze_run(
     with lock(store.path):
         store.clean()
         gone: list[str] = []
-        if from_bits := [part for part in todo if part != "updates"]:
+        if from_bits := [part for part in todo if part in FROM_BITS]:
             store.require_bits()
             gone += withdraw(store, from_bits)
-            _scan(store, from_bits, rules, lengths)
+            _scan(store, from_bits, rules, lengths, positions, bootstrap)
             for part in from_bits:
                 mark(store, part, asked[part])
+        if "contrast" in todo:
+            gone += withdraw(store, ["contrast"])
+            _contrast(store, contrast, bootstrap)
+            mark(store, "contrast", asked["contrast"])
         if "updates" in todo:
             checkpoint = _open_checkpoint(store, model, say)  # before what is there is given up
             gone += withdraw(store, ["updates"])
@@ -99,16 +123,22 @@ def _with_needs(parts: Collection[str]) -> set[str]:
     return set(parts).union(*(NEEDS[part] for part in parts))
 
 
-def _scan(store: Store, todo: Collection[str], rules: Rules, lengths: int) -> None:
+def _scan(
+    store: Store, todo: Collection[str], rules: Rules, lengths: int, positions: PositionRules, bootstrap: Bootstrap
+) -> None:
     """Do what is counted from bits, in one pass."""
     corpus, order = store.corpus(), store.read("order")
     vocab_size = int(store.attrs["model"]["config"]["vocab_size"])
     counted = "dead" in todo
-    tokens = index_tokens(corpus, order, vocab_size, most=lengths if "ngrams" in todo else 0)
+    most = lengths if "ngrams" in todo else 0
+    tokens = index_tokens(corpus, order, vocab_size, most=most, bootstrap=bootstrap)
+    found_by = positions if "positions" in todo else None
     layers: list[Scan] = []
+    activity: list[dict[str, np.ndarray]] = []
 
     def scan(layer: int, neurons: slice) -> Scan:
-        return scan_rows(store.rows(layer, neurons), neurons.start, tokens, rules, counted=counted)
+        rows = store.rows(layer, neurons)
+        return scan_rows(rows, neurons.start, tokens, rules, counted=counted, positions=found_by)
 
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -120,18 +150,22 @@ def _scan(store: Store, todo: Collection[str], rules: Rules, lengths: int) -> No
                 parts.append(part)
                 bar.update(len(part.contexts))
             whole = join_scans(parts)
-            for name, counts in whole.dense.items():
-                _write(store, f"counts/layers/{layer:02d}/{name}", counts, ("neuron", name))
+            if counted:
+                for name, counts in whole.dense.items():
+                    _write(store, f"counts/layers/{layer:02d}/{name}", counts, ("neuron", *_axes(name)))
+                spread, of_layer = measure_spread(whole.dense["group"], whole.columns["frequency"], tokens.groups)
+                whole.columns.update(spread)
+                activity.append(of_layer)
             for name, values in whole.triggers.items():
                 dims = ("trigger", "gram")[: values.ndim]
                 _write(store, f"results/layers/{layer:02d}/triggers/{name}", values, dims)
             layers.append(replace(whole, dense={}, triggers={}))  # what is written need not be held
-    for name in layers[0].columns:
-        _write(store, f"results/neurons/{name}", np.stack([scan.columns[name] for scan in layers]), ("layer", "neuron"))
+    _write_neurons(store, {name: np.stack([scan.columns[name] for scan in layers]) for name in layers[0].columns})
     if counted:
         for name, total in tokens.totals().items():
-            _write(store, f"counts/total/{name}", total, (name,))
+            _write(store, f"counts/total/{name}", total, _axes(name))
         store.write("results/neurons/layer", np.array(store.layers, "<i4"), ("layer",))
+        _write_columns(store, "results/activity", {name: _stack(activity, name) for name in activity[0]}, ("layer",))
         _write(
             store,
             "results/contexts",
@@ -141,6 +175,42 @@ def _scan(store: Store, todo: Collection[str], rules: Rules, lengths: int) -> No
         )
     if tokens.grams:
         write_by_layer(store, *count_covered(layers, lengths))
+    if "positions" in todo:
+        _write_positional(store, [scan.positional for scan in layers if scan.positional], tokens)
+
+
+def _write_positional(store: Store, found: list[Positional], tokens: Tokens) -> None:
+    """Write the positional neurons of all layers as one table, their ranges as another, and how many there are."""
+    whole = join_positional(found)
+    sizes = [len(each.rows["neuron"]) for each in found]
+    rows = {"layer": np.repeat(np.array(store.layers, np.int32), sizes), **whole.rows}
+    for name, values in rows.items():
+        _write(store, f"results/positions/{name}", values, ("row", "position")[: values.ndim], **_names(name))
+    ranges = {
+        name: values.astype(np.int32) if name in ("row", "first", "stop") else values
+        for name, values in vars(whole.ranges).items()
+    }
+    _write_columns(store, "results/positions/ranges", ranges, ("range",))
+    by_layer = {**summarize_positional(found, tokens.groups, store.neurons), "layer": np.array(store.layers, np.int32)}
+    for name, values in by_layer.items():
+        _write(store, f"results/positions/by_layer/{name}", values, ("type", "strength", "layer")[-values.ndim :])
+    store.set_attributes("results/positions/by_layer", {"type": list(TYPES[1:]), "strength": list(STRENGTHS[1:])})
+
+
+def _contrast(store: Store, rules: ContrastRules, bootstrap: Bootstrap) -> None:
+    """Do what is counted by label."""
+    total = store.read("counts/total/group_label")
+    groups, design_effect = draw_groups(total.sum(1), bootstrap), store.read("results/neurons/design_effect")
+    neurons: list[dict[str, np.ndarray]] = []
+    layers: list[dict[str, np.ndarray]] = []
+    for row, layer in enumerate(store.layers):
+        on = store.read(f"counts/layers/{layer:02d}/group_label")
+        of_neurons, of_layer = contrast_labels(on, design_effect[row], groups, total, rules)
+        neurons.append(of_neurons)
+        layers.append(of_layer)
+    _write_neurons(store, {name: _stack(neurons, name) for name in neurons[0]})
+    columns = {name: _stack(layers, name).T for name in layers[0]}
+    _write_columns(store, "results/contrast", columns, ("label", "layer"))
 
 
 def _open_checkpoint(store: Store, model: str | Path | None, say: Callable[[str], object]) -> Checkpoint:
@@ -190,12 +260,13 @@ def _project(
         n: np.stack([store.read(f"results/neurons/{gram}_detector{suffix}") for suffix in ("", "_supported")], axis=1)
         for n, gram in enumerate(GRAMS[:lengths], 1)
     }
+    positional = store.read("results/neurons/positional")
     for row, layer in enumerate(tqdm(store.layers, unit="layer", desc="updates", disable=None)):
         folder = f"results/layers/{layer:02d}"
         found = project_layer(
             projector,
             layer,
-            np.arange(store.neurons if every else 0),
+            np.arange(store.neurons) if every else np.flatnonzero(positional[row]),
             {name: store.read(f"{folder}/triggers/{name}") for name in ("neuron", "n", "tokens", "on", "covered")},
             alive=~dead[row],
             detectors={n: of_n[row] for n, of_n in flags.items()},
@@ -209,8 +280,7 @@ def _project(
         for name, values in found.neurons.items():
             columns.setdefault(name, []).append(values)
         observed.append(found.detectors)
-    for name, values in columns.items():
-        _write(store, f"results/neurons/{name}", np.stack(values), ("layer", "neuron"))
+    _write_neurons(store, {name: np.stack(values) for name, values in columns.items()})
     write_by_layer(store, *summarize(observed))
 
 
@@ -227,6 +297,33 @@ def write_by_layer(store: Store, by_layer: dict[str, np.ndarray], overall: dict[
                 store.write(f"{folder}/{axis}", axes[axis].astype("<i4"), (axis,))
         for name, values in columns.items():
             _write(store, f"{folder}/{name}", values, dims)
+
+
+def _stack(tables: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
+    return np.stack([table[name] for table in tables])
+
+
+def _axes(name: str) -> tuple[str, ...]:
+    """Axes of what is counted: `group_label` is by both."""
+    return tuple(name.split("_"))
+
+
+def _names(name: str) -> dict[str, Any]:
+    """The attribute of a column of numbers that stand for names."""
+    return {"names": list(NAMES[name])} if name in NAMES else {}
+
+
+def _write_neurons(store: Store, columns: dict[str, np.ndarray]) -> None:
+    for name, values in columns.items():
+        _write(store, f"results/neurons/{name}", values, ("layer", "neuron"), **_names(name))
+
+
+def _write_columns(store: Store, folder: str, columns: dict[str, np.ndarray], dims: tuple[str, ...]) -> None:
+    """Write columns of a table, with the layers' numbers if it has that axis."""
+    for name, values in columns.items():
+        _write(store, f"{folder}/{name}", values, dims)
+    if "layer" in dims:
+        store.write(f"{folder}/layer", np.array(store.layers, "<i4"), ("layer",))
 
 
 def _write(store: Store, name: str, values: np.ndarray, dims: tuple[str, ...], **attributes: Any) -> None:

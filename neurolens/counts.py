@@ -48,6 +48,16 @@ def _width(total: np.ndarray) -> type[np.unsignedinteger]:
     return np.uint16 if most < 1 << 16 else np.uint32 if most < 1 << 32 else np.uint64
 
 
+def sum_categories(values: np.ndarray, category: np.ndarray, categories: int) -> np.ndarray:
+    """Sums of columns of one category: `(neuron, column)` and int `(column,)` → `(neuron, categories)`; 0 for none."""
+    order = np.argsort(category, kind="stable")
+    present, first = np.unique(category[order], return_index=True)
+    sums = np.zeros((len(values), categories), values.dtype)
+    if len(present):
+        sums[:, present] = np.add.reduceat(values[:, order], first, axis=1)
+    return sums
+
+
 @dataclass(frozen=True)
 class SparseCounts:
     """For each neuron the categories it was active on.

@@ -25,6 +25,7 @@ from pyarrow import csv, parquet
 from neurolens import NeurolensError, UsageError, __version__, first_line
 from neurolens.parts import marks, neuron_columns, require
 from neurolens.store import Store
+from neurolens.tables import named
 from neurolens.vocabulary import Vocabulary
 
 TABLES = ("neurons", "triggers")
@@ -132,7 +133,8 @@ def _neurons(store: Store, layers: list[int]) -> Iterator[pa.Table]:
     step = max(1, STRETCH // max(1, 8 * len(number) * len(names)))
     for first in range(0, len(numbers), step):  # a chunk holds several layers: read one by one, each decodes it anew
         if wanted := [row for row in range(first, min(first + step, len(numbers))) if numbers[row] in layers]:
-            columns = {name: store.read(f"results/neurons/{name}", slice(first, first + step)) for name in names}
+            part = slice(first, first + step)
+            columns = {name: named(name, store.read(f"results/neurons/{name}", part)) for name in names}
             for row in wanted:
                 yield _table(numbers[row], number, {name: values[row - first] for name, values in columns.items()})
 

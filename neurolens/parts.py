@@ -13,26 +13,48 @@ from neurolens import NeurolensError
 from neurolens.shares import COLUMNS
 from neurolens.store import Store
 
-PARTS = ("dead", "ngrams", "updates")
-NEEDS = {"dead": (), "ngrams": ("dead",), "updates": ("dead", "ngrams")}
+PARTS = ("dead", "ngrams", "positions", "contrast", "updates")
+NEEDS = {
+    "dead": (),
+    "ngrams": ("dead",),
+    "positions": ("dead",),
+    "contrast": ("dead",),
+    "updates": ("dead", "ngrams", "positions"),
+}
 
 # columns of results/neurons; what is not named belongs to n-grams
 _OWN = {
-    "dead": {"activations", "activations_on_text", "frequency", "first_active", "dead", "dead_but_bos"},
+    "dead": {"activations", "activations_on_text", "frequency", "first_active", "dead", "dead_but_bos"}
+    | {"frequency_low", "frequency_high", "design_effect"},
+    "positions": {"positional"},
     "updates": {"suppresses_triggers", "trigger_projection", "trigger_projection_centred"},
 }
+# … which are named after what they are of
+_PREFIXES = {"position_": "positions", "label_": "contrast"}
+# groups of arrays that are all of one part
+_FOLDERS = {"results/activity": "dead", "results/positions": "positions", "results/contrast": "contrast"}
 # columns that the updates add to tables of the n-grams
 TRIGGER_UPDATES = ("projection", "projection_centred", "rank", "cosine")
 LAYER_UPDATES = COLUMNS
 
 # what a number counts or is a share of; flags, ids and axes have no unit
 _UNITS = {
-    "tokens": {"activations", "activations_on_text", "on", "total", "rank", "position", "label", "group"},
-    "share of tokens": {"frequency"},
+    "tokens": {"activations", "activations_on_text", "on", "total", "rank", "position", "label", "group", "n", "curve"}
+    | {"group_label"},
+    "share of tokens": {"frequency", "frequency_low", "frequency_high"},
+    "nats": {"position_mi", "position_mi_corrected", "mi", "mi_corrected", "mi_low", "mi_high"}
+    | {"label_mi", "label_mi_corrected", "label_mi_low", "label_mi_high"},
+    "positions": {"period", "phase"},
+    "share of positions": {"tiling_covered", "tiling_expected"},
+    "share of replicates": {"stability"},
+    "share of neurons": {"share", "share_low", "share_high", "dead_low", "dead_high"},
+    "correlation": {"agreement"},
+    "variance of independent tokens": {"design_effect"},
     "index of a token": {"first_active", "contexts"},
     "share of occurrences": {"rate_lower"},
     "n-grams": {"covered", "new", "new_to_previous", "cumulative"},
-    "neurons": {"detectors"},
+    "neurons": {"detectors", "count", "count_low", "count_high", "tiling_neurons"}
+    | {"only", "only_supported", "silent", "silent_supported"},
     "share of detectors": set(LAYER_UPDATES),
     "cosine": {"cosine"},
 }
@@ -43,8 +65,10 @@ def units_of(path: str) -> str | None:
     *folder, name = path.split("/")
     if name.endswith("s_95"):
         return "n-grams"
-    if name == "covered" and folder[-1] == "triggers":
+    if (name, folder[-1]) in (("covered", "triggers"), ("n", "by_layer"), ("n", "overall"), ("n", "triggers")):
         return None
+    if name == "dead" and folder[-1] != "neurons":
+        return "share of neurons"
     if "projection" in name:
         return "logit per unit of activation"
     return next((units for units, names in _UNITS.items() if name in names), None)
@@ -52,7 +76,8 @@ def units_of(path: str) -> str | None:
 
 def part_of(column: str) -> str:
     """The part that writes a column of `results/neurons`."""
-    return next((part for part, names in _OWN.items() if column in names), "ngrams")
+    owner = next((part for part, names in _OWN.items() if column in names), None)
+    return owner or next((part for prefix, part in _PREFIXES.items() if column.startswith(prefix)), "ngrams")
 
 
 def marks(store: Store) -> dict[str, dict[str, Any]]:
@@ -92,6 +117,9 @@ def withdraw(store: Store, parts: Iterable[str]) -> list[str]:
     for name in store.folders("results/neurons"):
         if name != "layer" and part_of(name) in gone:
             store.remove(f"results/neurons/{name}")
+    for folder, part in _FOLDERS.items():
+        if part in gone:
+            store.remove(folder)
     if "ngrams" in gone:
         for folder in ("results/layers", "results/by_layer", "results/overall"):
             store.remove(folder)

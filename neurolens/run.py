@@ -12,11 +12,14 @@ import numpy as np
 from neurolens import UsageError
 from neurolens.activity import dead_upper_bound, mean_frequency_of_alive, saturation
 from neurolens.bits import unpack
+from neurolens.bootstrap import Bootstrap, draw_groups
 from neurolens.certificate import Certificate
+from neurolens.contrast import difference
+from neurolens.curves import Stages, find_stages
 from neurolens.examples import Examples, find_examples
 from neurolens.parts import LAYER_UPDATES, marks, neuron_columns, require
 from neurolens.store import Store
-from neurolens.tables import GRAMS, SUPPORT, ByLayer, Neurons, Table
+from neurolens.tables import GRAMS, STRENGTHS, SUPPORT, TYPES, ByLabel, ByLayer, Neurons, Positions, Table, named
 from neurolens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -72,7 +75,9 @@ class Run:
     def neurons(self) -> Neurons:
         """The table of all neurons. Raises NeurolensError if the run is not analysed."""
         require(self.store, "dead")
-        return Neurons(**self._header(neuron_columns(self.store), "results/neurons"), neurons=self.store.neurons)
+        header = self._header(neuron_columns(self.store), "results/neurons")
+        activity = Table(**self._header(None, "results/activity"), coords={"layer": self.store.layers})
+        return Neurons(**header, neurons=self.store.neurons, activity=activity)
 
     @cached_property
     def by_layer(self) -> ByLayer:
@@ -83,16 +88,87 @@ class Run:
         require(self.store, "ngrams")
         n, header = range(1, self.parts["ngrams"]["lengths"] + 1), {}
         for folder in ("results/by_layer", "results/overall"):
-            names = [name for name in self.store.names(folder) if name not in ("n", "layer")]
+            header[folder] = self._header(None, folder)
             if "updates" not in self.parts:
-                names = [name for name in names if name not in LAYER_UPDATES]
-            header[folder] = self._header(names, folder)
+                header[folder]["names"] = [name for name in header[folder]["names"] if name not in LAYER_UPDATES]
             header[folder]["rules"] = {**header[folder]["rules"], **self.parts.get("updates", {})}
         overall = Table(**header["results/overall"], coords={"support": SUPPORT, "n": n})
         return ByLayer(**header["results/by_layer"], n=n, overall=overall)
 
-    def _header(self, names: list[str], folder: str) -> dict[str, Any]:
-        """What every table is told."""
+    @cached_property
+    def positions(self) -> Positions:
+        """The table of positional neurons: types, curves, ranges, how many there are by layer.
+
+        Raises NeurolensError if the run is not analysed for positions.
+        """
+        require(self.store, "positions")
+        folder, part, layers = "results/positions", self.parts["positions"], self.store.layers
+
+        def header(names: Iterable[str], of: str = folder) -> dict[str, Any]:
+            return {**self._header(list(names), of), "rules": {**part["rules"], **part["bootstrap"]}}
+
+        by_layer = set(self.store.names(f"{folder}/by_layer")) - {"layer"}
+        counts = {name for name in by_layer if name.startswith("count")}
+        kinds = {"type": TYPES[1:], "strength": STRENGTHS[1:], "layer": layers}
+        return Positions(
+            **header(name for name in self.store.names(folder) if name != "curve"),
+            rows=len(self.store.read(f"{folder}/neuron")),
+            sequences=self.store.shape[0],
+            neurons_per_layer=self.store.neurons,
+            curve=lambda: self.store.read(f"{folder}/curve"),
+            ranges=lambda: {
+                name: self.store.read(f"{folder}/ranges/{name}") for name in self.store.names(f"{folder}/ranges")
+            },
+            by_layer=Table(**header(sorted(counts), f"{folder}/by_layer"), coords=kinds),
+            tiling=Table(**header(sorted(by_layer - counts), f"{folder}/by_layer"), coords={"layer": layers}),
+        )
+
+    def stages(self) -> Stages | None:
+        """Two stages over depth by the shares of the positional types; see `find_stages`."""
+        return find_stages(self.positions.by_layer["count"].sum(1) / max(1, self.store.neurons))
+
+    @cached_property
+    def contrast(self) -> ByLabel:
+        """What labels differ in, by label and layer. Raises NeurolensError if the run is not analysed for contrast."""
+        require(self.store, "contrast")
+        part = self.parts["contrast"]
+        header = {**self._header(None, "results/contrast"), "rules": {**part["rules"], **part["bootstrap"]}}
+        return ByLabel(**header, labels=self.store.attrs["label_names"], neurons=self.neurons)
+
+    def difference(self, first: str, second: str) -> Table:
+        """How much more often each neuron is active in one label than in another, for pairs of texts: before and after
+        an edit, in and out of a distribution.
+
+        Columns `(layer, neuron)`: `frequency_first`, `frequency_second`, their `difference` and its interval, `low` and
+        `high`, over groups of sequences. Raises UsageError if there is no such label, NeurolensError if the run is not
+        analysed for contrast.
+        """
+        require(self.store, "contrast")
+        names = list(self.store.attrs["label_names"])
+        if unknown := [name for name in (first, second) if name not in names]:
+            raise UsageError(f"{self.path} has no label {unknown[0]!r}; expected {' or '.join(names)}")
+        total = self.store.read("counts/total/group_label")
+        settings = self.parts["contrast"]["bootstrap"]
+        groups = draw_groups(total.sum(1), Bootstrap(**settings))
+        columns = [
+            difference(
+                self.store.read(f"counts/layers/{layer:02d}/group_label"),
+                total,
+                groups,
+                names.index(first),
+                names.index(second),
+            )
+            for layer in self.store.layers
+        ]
+        keys = ("frequency_first", "frequency_second", "difference", "low", "high")
+        found = {key: np.stack(values) for key, values in zip(keys, zip(*columns, strict=True), strict=True)}
+        header = {**self._header(list(keys), ""), "read": found.__getitem__, "rules": settings}
+        return Table(**header, coords={"layer": self.store.layers, "neuron": range(self.store.neurons)})
+
+    def _header(self, names: list[str] | None, folder: str) -> dict[str, Any]:
+        """What every table is told; `names` None for all columns of the folder."""
+        if names is None:
+            names = [name for name in self.store.names(folder) if name not in ("n", "layer")]
         return {
             "name": self.name,
             "layers": self.store.layers,
@@ -100,7 +176,7 @@ class Run:
             "n_tokens": self.store.n_tokens,
             "rules": self.parts.get("ngrams", {}).get("rules", {}),
             "names": names,
-            "read": lambda name: self.store.read(f"{folder}/{name}"),
+            "read": lambda name: named(name, self.store.read(f"{folder}/{name}")),
         }
 
     def triggers(self, layer: int) -> dict[str, np.ndarray]:
@@ -141,11 +217,13 @@ class Run:
         return find_examples(self.neurons, self.triggers, self.updates, token, asked=asked, count=count)
 
     def table(self, kind: str) -> Table | Examples:
-        """The table of a kind, "neurons", "by_layer" or "examples": what figures are drawn of (`FIGURES[name].table`).
+        """The table of a kind, "neurons", "by_layer", "positions", "contrast" or "examples": what figures are drawn of
+        (`FIGURES[name].table`).
 
         Raises NeurolensError if the run is not analysed for it.
         """
-        return {"neurons": lambda: self.neurons, "by_layer": lambda: self.by_layer, "examples": self.examples}[kind]()
+        found = getattr(self, kind)
+        return found() if kind == "examples" else found
 
     def neuron(self, layer: int, neuron: int, *, projector: Callable[[], Projector] | None = None) -> Card:
         """All there is to say about a neuron; it prints itself.

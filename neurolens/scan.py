@@ -12,91 +12,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neurolens import kernels, variables
+from neurolens import kernels
 from neurolens.activity import Activity
-from neurolens.bits import pack, words
-from neurolens.corpus import Corpus
-from neurolens.counts import Counts, tabulate, tabulate_reduced
+from neurolens.contrast import MOST_LABELS, measure_design
+from neurolens.counts import Counts, sum_categories, tabulate, tabulate_reduced
+from neurolens.curves import PositionRules
 from neurolens.detectors import TOP, Rules, cover_layers, judge, wilson_lower_bound
-from neurolens.nested import Nested, nest
+from neurolens.nested import Nested
+from neurolens.positional import Positional, describe_positional, join_positional, measure_positions
 from neurolens.tables import GRAMS
-from neurolens.variables import Ngrams, Variable
+from neurolens.tokens import Tokens, Walk
+from neurolens.variables import Ngrams
 
-Walk = tuple[np.ndarray, np.ndarray]
 SAMPLES = 16  # contexts kept for every neuron
-SEED = 0  # of their choice
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """What every stretch of neurons needs to know of the tokens, in the order of the rows' bits.
-
-    index     uint32 `(token,)`: the token's place in the corpus
-    corpus    a walk through the rows in the order of the corpus, and one in a random order: as `kernels.first_along`
-    random    takes them, both `(walk, rank)`
-    text      uint64 `(word,)`: a bit for each token that is not `</s>`
-    position  what is counted
-    sequence
-    labels    int64 `(sequence, label)`: 1 for the label of each sequence
-    groups    int64 `(sequence, group)`: 1 for its group
-    grams     n-grams by length; empty if they are not asked for
-    nested    the same, made for counting
-    """
-
-    index: np.ndarray
-    corpus: Walk
-    random: Walk
-    text: np.ndarray
-    position: Variable
-    sequence: Variable
-    labels: np.ndarray
-    groups: np.ndarray
-    grams: list[Ngrams]
-    nested: Nested | None
-
-    def totals(self) -> dict[str, np.ndarray]:
-        """Tokens at each position, of each label and in each group: int64 `(category,)`."""
-        by_sequence = self.sequence.total
-        return {"position": self.position.total, "label": by_sequence @ self.labels, "group": by_sequence @ self.groups}
-
-
-def index_tokens(corpus: Corpus, order: np.ndarray, vocab_size: int, *, most: int, seed: int = SEED) -> Tokens:
-    """Variables of a corpus in the order of a store's rows; `most`: longest n-gram, 0 for none."""
-    grams = [each.in_order(order) for each in variables.ngrams(corpus, most, vocab_size)] if most else []
-    text = np.zeros(-(-len(order) // 64) * 64, bool)
-    text[: len(order)] = corpus.tokens.reshape(-1)[order] != corpus.eos
-    places = np.argsort(order).astype(np.uint32)
-    shuffled = np.argsort(token_priority(order, seed=seed)).astype(np.uint32)
-    rank = np.empty(len(order), np.uint32)
-    rank[shuffled] = np.arange(len(order))
-    return Tokens(
-        index=order,
-        corpus=(places, order.astype(np.uint32)),
-        random=(shuffled, rank),
-        text=words(pack(text)),
-        position=variables.position(corpus).in_order(order),
-        sequence=variables.sequence(corpus).in_order(order),
-        labels=_by_sequence(variables.label(corpus), corpus),
-        groups=_by_sequence(variables.group(corpus), corpus),
-        grams=grams,
-        nested=nest([each.variable for each in grams]) if grams else None,
-    )
-
-
-def _by_sequence(variable: Variable, corpus: Corpus) -> np.ndarray:
-    """A variable that all tokens of a sequence share: int64 `(sequence, category)`, 1 for the category of each."""
-    return np.eye(variable.categories, dtype=np.int64)[variable.codes[:: corpus.shape[1]]]
+POSITIONAL_ENTRIES = 1 << 22  # counts by group or label and position held at a time (8 bytes each): 32 MB a thread
 
 
 @dataclass(frozen=True)
 class Scan:
     """What was counted of some neurons.
 
-    columns   of `results/neurons`, each `(neuron,)`
-    dense     `(neuron, category)` by the variable's name, in the smallest type that holds them
-    contexts  int64 `(neuron, sample)`
-    triggers  columns of the triggers table, each `(trigger,)`; empty if no n-grams were asked for
-    covered   by n-gram length: categories that detectors cover, and that well supported ones do, each `(any,)`
+    columns     of `results/neurons`, each `(neuron,)`
+    dense       `(neuron, category)` by the variable's name, in the smallest type that holds them
+    contexts    int64 `(neuron, sample)`
+    triggers    columns of the triggers table, each `(trigger,)`; empty if no n-grams were asked for
+    covered     by n-gram length: categories that detectors cover, and that well supported ones do, each `(any,)`
+    positional  neurons that depend on the position; None if they were not asked for
     """
 
     columns: dict[str, np.ndarray]
@@ -104,15 +45,27 @@ class Scan:
     contexts: np.ndarray
     triggers: dict[str, np.ndarray]
     covered: list[tuple[np.ndarray, np.ndarray]]
+    positional: Positional | None = None
 
 
-def scan_rows(rows: np.ndarray, first: int, tokens: Tokens, rules: Rules, *, counted: bool, top: int = TOP) -> Scan:
+def scan_rows(
+    rows: np.ndarray,
+    first: int,
+    tokens: Tokens,
+    rules: Rules,
+    *,
+    counted: bool,
+    positions: PositionRules | None = None,
+    top: int = TOP,
+) -> Scan:
     """Count rows uint64 `(neuron, words)`, the first of which is neuron `first`.
 
-    `counted`: activity, dense counts and contexts as well; without, n-grams alone.
+    `counted`: activity, dense counts and contexts as well. `positions`: rules by which positional neurons are found,
+    None to leave them out.
     """
-    columns, dense, contexts = {}, {}, np.zeros((len(rows), 0), np.int64)
-    if counted:
+    columns, dense, contexts, positional = {}, {}, np.zeros((len(rows), 0), np.int64), None
+    by_position = tabulate(rows, tokens.position) if counted or positions else None
+    if by_position and counted:
         contexts = _first_along(rows, tokens.random, SAMPLES, tokens.index)
         every = np.arange(len(rows))
         activity = Activity(
@@ -129,15 +82,54 @@ def scan_rows(rows: np.ndarray, first: int, tokens: Tokens, rules: Rules, *, cou
             "dead": activity.dead,
             "dead_but_bos": activity.dead_but_bos,
         }
-        dense = {"position": tabulate(rows, tokens.position).compact()}
-        by_sequence, totals = tabulate(rows, tokens.sequence).on.astype(np.int64), tokens.totals()
-        for name, which in (("label", tokens.labels), ("group", tokens.groups)):
-            dense[name] = Counts(by_sequence @ which, totals[name]).compact()
+        by_sequence, totals = tabulate(rows, tokens.sequence).on.astype(np.float64), tokens.totals()
+        both = sum_categories(by_sequence, tokens.cell, tokens.sequences.size)  # whole numbers below 2⁵³: exact
+        both = both.reshape(-1, *tokens.sequences.shape)
+        columns["design_effect"] = measure_design(by_sequence, tokens.label, tokens.position.categories)
+        on = {"label": both.sum(1), "group": both.sum(2)}
+        on |= {"group_label": both} if both.shape[2] <= MOST_LABELS else {}
+        dense = {name: Counts(counts, totals[name]).compact() for name, counts in on.items()}
+        dense["position"] = by_position.compact()
+    if by_position and positions:
+        found, positional = _find_positional(rows, by_position.on, first, tokens, positions)
+        columns |= found
     triggers, covered = {}, []
     if tokens.nested:
         found, triggers, covered = _count_grams(rows, first, tokens.grams, tokens.nested, rules, top)
         columns |= found
-    return Scan(columns, dense, contexts, triggers, covered)
+    return Scan(columns, dense, contexts, triggers, covered, positional)
+
+
+def _find_positional(
+    rows: np.ndarray, on: np.ndarray, first: int, tokens: Tokens, rules: PositionRules
+) -> tuple[dict[str, np.ndarray], Positional]:
+    """Columns and positional neurons of rows whose activations by position are `on`; some rows at a time."""
+    found = measure_positions(on, int(tokens.sequences.sum()), rules)
+    near, (groups, labels) = found.near(rules), tokens.sequences.shape
+    at_once = max(1, POSITIONAL_ENTRIES // ((groups + labels) * on.shape[1]))
+    parts = []
+    for start in range(0, max(1, len(near)), at_once):
+        chosen = near[start : start + at_once]
+        by_group, by_label = (
+            tabulate(rows[chosen], variable).on.reshape(len(chosen), categories, on.shape[1])
+            for variable, categories in ((tokens.by_group, groups), (tokens.by_label, labels))
+        )
+        parts.append(describe_positional(found, chosen, by_group, by_label, tokens.sequences, tokens.groups, rules))
+    positional = join_positional(parts)
+    table, (kind, strength) = positional.rows, np.zeros((2, len(rows)), np.uint8)
+    kind[table["neuron"]], strength[table["neuron"]] = table["type"], table["strength"]
+    table["neuron"] = (first + table["neuron"]).astype(np.int32)
+    table["curve"] = Counts(table["curve"], tokens.position.total).compact()
+    columns = {
+        "position_mi": found.plug_in,
+        "position_mi_corrected": found.rest.corrected,
+        "position_p": found.rest.p,
+        "position_rough": found.rest.rough,
+        "positional": found.positional,
+        "position_type": kind,
+        "position_strength": strength,
+    }
+    return columns, positional
 
 
 def _first_along(rows: np.ndarray, walk: Walk, wanted: int, index: np.ndarray) -> np.ndarray:
@@ -163,6 +155,7 @@ def join_scans(parts: Sequence[Scan]) -> Scan:
             (np.concatenate([every for every, _ in each]), np.concatenate([well for _, well in each]))
             for each in zip(*(part.covered for part in parts), strict=True)
         ],
+        join_positional(found) if (found := [part.positional for part in parts if part.positional]) else None,
     )
 
 
@@ -216,16 +209,3 @@ def _count_grams(
     triggers = {key: values[order] for key, values in joined.items()}
     triggers["rate_lower"] = wilson_lower_bound(triggers["on"], triggers["total"])
     return columns, triggers, covered
-
-
-def token_priority(index: np.ndarray, *, seed: int) -> np.ndarray:
-    """A hash of each token's index: uint64 `(tokens,)`; the least ones of a set are a uniform sample of it.
-
-    SplitMix64 (Steele, Lea and Flood 2014) of index and seed: depends on nothing else, so the sample is the same
-    in whatever order, split or merge the tokens are met.
-    """
-    with np.errstate(over="ignore"):
-        z = (index.astype(np.uint64) + np.uint64(seed + 1)) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))

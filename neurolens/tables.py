@@ -1,11 +1,13 @@
 """Tables: results by name, each column an array with named axes, read when it is asked for.
 
-`Neurons` has a row a neuron, `ByLayer` a figure for each layer, n-gram length and level of support.
+`Neurons` has a row a neuron, `ByLayer` a figure for each layer, n-gram length and level of support, `Positions` a row a
+positional neuron, `ByLabel` a figure for each label and layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,18 @@ if TYPE_CHECKING:
 GRAMS = ("unigram", "bigram", "trigram", "fourgram", "fivegram")  # names of n-grams in columns, by n − 1
 WORDS = ("token", *GRAMS[1:])  # what n-grams are called in words, by n − 1
 SUPPORT = ("all", "supported")  # detectors by the paper's rules; those of them that are well supported
+TYPES = ("", "oscillatory", "both_extremes", "one_extreme", "other")  # of positional neurons, by number; "" is none
+STRENGTHS = ("", "weak", "strong")  # of these types, by number; "" where there is none
+NAMES = {"position_type": TYPES, "position_strength": STRENGTHS, "type": TYPES, "strength": STRENGTHS}
+
+
+def named(column: str, values: np.ndarray) -> np.ndarray:
+    """Values of a column as they are read: names where the store has their numbers (`NAMES`).
+
+    >>> named("position_type", np.array([0, 1])).tolist(), named("activations", np.array([7])).tolist()
+    (['', 'oscillatory'], [7])
+    """
+    return np.array(NAMES[column])[values] if column in NAMES else values
 
 
 class Table(Mapping[str, np.ndarray]):
@@ -88,11 +102,18 @@ class Table(Mapping[str, np.ndarray]):
 
 
 class Neurons(Table):
-    """Columns `(layer, neuron)`: `neurons["frequency"]`, `neurons["dead"]`, … (docs/store.md lists them)."""
+    """Columns `(layer, neuron)`: `neurons["frequency"]`, `neurons["dead"]`, … (docs/store.md lists them).
 
-    def __init__(self, name: str, *, layers: Sequence[int], neurons: int, **header: Any) -> None:
+    `activity` has columns `(layer,)`: the share of dead neurons and the mean frequency of the others, with intervals;
+    None where nobody asked for it.
+    """
+
+    def __init__(
+        self, name: str, *, layers: Sequence[int], neurons: int, activity: Table | None = None, **header: Any
+    ) -> None:
         coords: dict[str, Any] = {"layer": np.asarray(layers), "neuron": np.arange(neurons)}
         super().__init__(name, layers=layers, coords=coords, **header)
+        self.activity = activity
 
 
 class ByLayer(Table):
@@ -106,3 +127,68 @@ class ByLayer(Table):
         coords: dict[str, Any] = {"support": SUPPORT, "n": np.asarray(n), "layer": np.asarray(layers)}
         super().__init__(name, layers=layers, coords=coords, **header)
         self.overall = overall
+
+
+class Positions(Table):
+    """Columns `(row,)`, a row a positional neuron, by layer and neuron; `to_pandas` has no curves.
+
+    curve      unsigned `(row, position)`: activations at each position, of `sequences` tokens
+    ranges     columns `(range,)`: which `row`, its positions [`first`, `stop`), whether `always` or never, the pooled
+               `frequency` without its outer parts and the `n` tokens of that
+    by_layer   columns `(type, strength, layer)`: `count`, `count_low`, `count_high`, positional neurons of each kind
+    tiling     columns `(layer,)`: `share`, `share_low`, `share_high` of neurons that are positional; `tiling_neurons`,
+               the strong oscillatory ones, the share of positions in a range of always of one of them
+               (`tiling_covered`) and what random shifts would give (`tiling_expected`)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        rows: int,
+        sequences: int,
+        neurons_per_layer: int,
+        curve: Callable[[], np.ndarray],
+        ranges: Callable[[], Mapping[str, np.ndarray]],
+        by_layer: Table,
+        tiling: Table,
+        **header: Any,
+    ) -> None:
+        super().__init__(name, coords={"row": range(rows)}, **header)
+        self.sequences, self.neurons_per_layer = sequences, neurons_per_layer
+        self.by_layer, self.tiling = by_layer, tiling
+        self._curve, self._ranges = curve, ranges
+
+    @cached_property
+    def curve(self) -> np.ndarray:
+        """Activations at each position: unsigned `(row, position)`."""
+        return self._curve()
+
+    @cached_property
+    def ranges(self) -> Mapping[str, np.ndarray]:
+        """Ranges of always and never, columns `(range,)`."""
+        return self._ranges()
+
+    @property
+    def positions(self) -> int:
+        """T, of a sequence."""
+        return self.curve.shape[1]
+
+    @property
+    def frequency(self) -> np.ndarray:
+        """Activation frequency at each position: float64 `(row, position)`."""
+        return self.curve / max(1, self.sequences)
+
+
+class ByLabel(Table):
+    """Columns `(label, layer)`: neurons of one label, silent in one, mean frequency and share dead, with intervals.
+
+    `neurons` has the columns of every neuron.
+    """
+
+    def __init__(
+        self, name: str, *, layers: Sequence[int], labels: Sequence[str], neurons: Neurons, **header: Any
+    ) -> None:
+        coords: dict[str, Any] = {"label": list(labels), "layer": np.asarray(layers)}
+        super().__init__(name, layers=layers, coords=coords, **header)
+        self.neurons = neurons

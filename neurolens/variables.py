@@ -107,7 +107,20 @@ def label(corpus: Corpus) -> Variable:
     return Variable("label", np.repeat(corpus.label.astype(np.int32), corpus.shape[1]), len(corpus.label_names))
 
 
+def product(first: Variable, second: Variable) -> Variable:
+    """Both at once: category `first · C + second` of C categories of the second; of variables that all tokens have."""
+    codes = first.codes * np.int64(second.categories) + second.codes
+    return Variable(f"{first.name}_{second.name}", codes.astype(np.int32), first.categories * second.categories)
+
+
 def group(corpus: Corpus, groups: int = GROUPS) -> Variable:
-    """The sequence's number modulo `groups`: interleaved groups, for bootstraps over sequences."""
+    """The sequence's number among those of its label, modulo `groups`: interleaved groups, for bootstraps.
+
+    Each has its share of every label: numbered over all labels, 4 interleaved ones would have groups of their own.
+    """
     sequences, positions = corpus.shape
-    return Variable("group", np.repeat(np.arange(sequences, dtype=np.int32) % groups, positions), groups)
+    by_label = np.argsort(corpus.label, kind="stable")
+    first = np.searchsorted(corpus.label[by_label], corpus.label[by_label])
+    number = np.empty(sequences, np.int32)
+    number[by_label] = (np.arange(sequences) - first) % groups
+    return Variable("group", np.repeat(number, positions), groups)

@@ -20,16 +20,16 @@ PACKAGE = Path(neurolens.__file__).parent
 LAYERS = [
     {""},
     {"bits", "kernels", "sources", "weights", "options", "demo", "demo.text", "certificate"}
-    | {"testing.rules", "tables", "nulls", "shares", "terminal"},
-    {"compressed", "lanes", "verdict", "info"}
+    | {"testing.rules", "tables", "nulls", "shares", "terminal", "bootstrap"},
+    {"compressed", "lanes", "verdict", "info", "information", "curves"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
     {"records", "testing.draft", "testing.disguise", "testing.shapes"},
     {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
     {"corpus", "hub", "demo.train", "testing.planted"},
     {"variables", "store", "checkpoint", "testing"},
     {"decoder", "parts", "nested"},
-    {"counts", "plan", "vocabulary"},
-    {"activity", "detectors", "updates", "examples", "plots.text"},
+    {"counts", "plan", "vocabulary", "tokens"},
+    {"activity", "detectors", "contrast", "positional", "updates", "examples", "plots.text"},
     {"scan", "projection", "reference", "plots.sheet", "card"},
     {"plots.activity", "plots.ngrams", "neuron"},
     {"plots.updates"},
@@ -48,6 +48,7 @@ TESTING = {module for module in RANK if module.split(".")[0] == "testing"}
 # Who may import what is not ours; None: anyone
 HOMES = {
     "numpy": None,
+    "scipy": {"information", "curves"},
     "tqdm": {"collect", "data", "analyze", "certify"},
     "click": {"cli", "options"},
     "pyarrow": {"compressed", "records", "export"},
@@ -69,9 +70,10 @@ HOMES = {
 FREE_OF = {
     "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "tables"}
     | {"store", "export", "run", "plots", "vocabulary", "parts", "scan", "card", "neuron", "verdict"}
-    | {"updates", "nulls", "shares"},
+    | {"updates", "nulls", "shares", "information", "bootstrap", "curves", "positional", "contrast", "tokens"},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
-    | {"weights", "hub", "detectors", "tables", "plots", "vocabulary", "updates", "nulls", "shares", "projection"},
+    | {"weights", "hub", "detectors", "tables", "plots", "vocabulary", "updates", "nulls", "shares", "projection"}
+    | {"information", "bootstrap", "curves", "positional", "contrast", "tokens", "scan"},
     "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "cli"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
     | {"vocabulary", "updates", "nulls", "shares"},

@@ -36,7 +36,8 @@ def corpora(draw) -> tuple[Corpus, int]:
 
 
 def category_of(kind: str, c: Corpus, sequence: int, position: int) -> int:
-    return {"none": 0, "position": position, "label": int(c.label[sequence]), "group": sequence % 20}[kind]
+    earlier = sum(label == c.label[sequence] for label in c.label[:sequence].tolist())
+    return {"none": 0, "position": position, "label": int(c.label[sequence]), "group": earlier % 20}[kind]
 
 
 def gram_at(c: Corpus, sequence: int, position: int, n: int) -> tuple[int, ...]:

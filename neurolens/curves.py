@@ -1,0 +1,247 @@
+"""Curves: activation frequency by position, its extreme ranges, and the types they make (paper, §5, Fig. 7).
+
+Column 0 of a curve holds `</s>` in every sequence and is not looked at. A *range* is a stretch of at least w positions
+on which the smoothed curve is at an extreme, close to never or close to always. The types are the paper's, the rules
+by which they are told are ours:
+
+oscillatory    ranges of never and of always alternate at least three times
+both_extremes  not so, but there are some of either: mostly a threshold
+one_extreme    ranges of one kind alone
+other          no range
+
+*Strong* if in every range, without its outer parts, the frequency is exactly that; of *other*, if the scatter around
+the smoothed curve is what binomial sampling explains. Else *weak*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import gammaincc
+
+from neurolens import UsageError
+from neurolens.tables import STRENGTHS, TYPES
+
+_, OSCILLATORY, BOTH_EXTREMES, ONE_EXTREME, OTHER = range(len(TYPES))
+_, WEAK, STRONG = range(len(STRENGTHS))
+
+
+@dataclass(frozen=True)
+class PositionRules:
+    """What makes a neuron positional, and of which type.
+
+    threshold     corrected mutual information above which a neuron is positional, nats (paper, §5: 0.05, plug-in)
+    extreme       τ: close to never is a smoothed frequency ≤ τ, close to always ≥ 1 − τ (ours)
+    exact         ε: never, and always, of strong ones: pooled frequency ≤ ε, or ≥ 1 − ε (ours)
+    windows       the curve is smoothed over w = T / windows positions, but at least `least_window`; a range is at
+                  least as long (ours)
+    least_window  (ours)
+    alternations  between never and always that make a neuron oscillatory (ours)
+    scatter_p     of *other*: scatter more improbable than this under binomial sampling makes it weak (ours)
+    near          share of the threshold from which on neurons are resampled, too: some replicates may be above (ours)
+    """
+
+    threshold: float = 0.05
+    extreme: float = 0.05
+    exact: float = 0.005
+    windows: int = 64
+    least_window: int = 3
+    alternations: int = 3
+    scatter_p: float = 0.05
+    near: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, below in (("threshold", np.log(2)), ("extreme", 0.5), ("exact", 0.5), ("scatter_p", 1), ("near", 1)):
+            if not 0 <= getattr(self, name) < below:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected at least 0 and below {below:.3g}")
+        for name in ("windows", "least_window", "alternations"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
+
+    def window(self, positions: int) -> int:
+        """w, in positions, for sequences of `positions`."""
+        return max(self.least_window, round(positions / self.windows))
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Stretches of positions at an extreme, by row, then position; a row of a table each.
+
+    row              int64, which curve
+    first, stop      int64, the range is positions [first, stop)
+    always           bool, else never
+    frequency        float64, pooled without the outer parts (half a window at both ends)
+    n                int64, tokens that it is pooled of
+    """
+
+    row: np.ndarray
+    first: np.ndarray
+    stop: np.ndarray
+    always: np.ndarray
+    frequency: np.ndarray
+    n: np.ndarray
+
+
+@dataclass(frozen=True)
+class Types:
+    """Types of curves: `kind` and `strength` uint8 `(row,)`, indices into TYPES and STRENGTHS, never 0; `ranges`."""
+
+    kind: np.ndarray
+    strength: np.ndarray
+    ranges: Ranges
+
+
+def smooth(on: np.ndarray, sequences: int, window: int) -> np.ndarray:
+    """Running mean of curves: counts `(…, column)` of `sequences` tokens each → frequency float64 `(…, column)`.
+
+    The window reaches `window // 2` columns back and `(window − 1) // 2` ahead, and is cut off at the ends.
+    """
+    sums = _cumulative(on)
+    columns = np.arange(on.shape[-1])
+    low = np.maximum(0, columns - window // 2)
+    high = np.minimum(on.shape[-1], columns + (window - 1) // 2 + 1)
+    return (sums[..., high] - sums[..., low]) / (sequences * (high - low))
+
+
+def find_types(on: np.ndarray, sequences: int, rules: PositionRules) -> Types:
+    """Types of curves: `on` unsigned `(row, position)`, counts of `sequences` tokens each, at least one."""
+    rows, window, curves = len(on), rules.window(on.shape[1]), on[:, 1:].astype(np.int64)
+    smoothed = smooth(curves, sequences, window)
+    ranges = _find_ranges(curves, smoothed, sequences, window, rules)
+    low, high = (np.bincount(ranges.row[ranges.always == always], minlength=rows) for always in (False, True))
+    turn = (ranges.row[1:] == ranges.row[:-1]) & (ranges.always[1:] != ranges.always[:-1])
+    alternations = np.bincount(ranges.row[1:][turn], minlength=rows)
+    loose = (ranges.frequency > rules.exact) & (ranges.frequency < 1 - rules.exact)
+    exact = np.bincount(ranges.row[loose], minlength=rows) == 0
+    some = low + high > 0
+    kind = np.select(
+        [~some, alternations >= rules.alternations, (low > 0) & (high > 0)],
+        [OTHER, OSCILLATORY, BOTH_EXTREMES],
+        ONE_EXTREME,
+    )
+    strong = exact & some
+    if not some.all():
+        scatter = _scatter(curves[~some], smoothed[~some], sequences, window)
+        strong[~some] = scatter > rules.scatter_p
+    return Types(kind.astype(np.uint8), np.where(strong, STRONG, WEAK).astype(np.uint8), ranges)
+
+
+def _find_ranges(curves: np.ndarray, smoothed: np.ndarray, sequences: int, window: int, rules: PositionRules) -> Ranges:
+    """Ranges of curves without column 0; their positions are counted with it."""
+    level = np.full((len(curves), curves.shape[1] + 1), 9, np.int8)  # a stretch does not run on into the next row
+    level[:, :-1] = np.where(smoothed <= rules.extreme, -1, np.where(smoothed >= 1 - rules.extreme, 1, 0))
+    flat, width = level.reshape(-1), level.shape[1]
+    bounds = np.flatnonzero(np.diff(flat, prepend=9))  # a row begins behind the mark of the row before
+    first, stop = bounds[:-1], bounds[1:]
+    kept = (np.abs(flat[first]) == 1) & (stop - first >= window)
+    first, stop = first[kept], stop[kept]
+    row, shrink = first // width, (window - 1) // 2
+    sums = _cumulative(curves)
+    begin, end = first % width + shrink, (stop - 1) % width + 1 - shrink
+    n = sequences * (end - begin)
+    frequency = (sums[row, end] - sums[row, begin]) / n
+    return Ranges(row, first % width + 1, (stop - 1) % width + 2, flat[first] == 1, frequency, n)
+
+
+def _cumulative(on: np.ndarray) -> np.ndarray:
+    """Sums of the first 0, 1, … columns: int64 `(…, column + 1)`."""
+    sums = np.zeros((*on.shape[:-1], on.shape[-1] + 1), np.int64)
+    np.cumsum(on, axis=-1, dtype=np.int64, out=sums[..., 1:])
+    return sums
+
+
+def _scatter(curves: np.ndarray, smoothed: np.ndarray, sequences: int, window: int) -> np.ndarray:
+    """P(as much scatter around the smoothed curve | binomial sampling): χ² with a degree of freedom a column.
+
+    A curve that is smoothed with itself in the window has 1 − 1/w of the variance around it.
+    """
+    variance = smoothed * (1 - smoothed) / sequences * (1 - 1 / window)
+    apart = (curves / sequences - smoothed) ** 2
+    terms = np.divide(apart, variance, out=np.zeros_like(apart), where=variance > 0)  # without any there is no scatter
+    return gammaincc(curves.shape[1] / 2, terms.sum(1) / 2)
+
+
+def find_periods(types: Types) -> tuple[np.ndarray, np.ndarray]:
+    """(period, phase) of oscillatory curves in positions: float64 `(row,)` each, NaN for the others.
+
+    Period: from the middle of a range of always to the middle of the next, by least squares through the middles of all
+    ranges (neighbours of one kind count as one). Phase: the first middle of a range of always, modulo the period.
+    """
+    period, phase = np.full((2, len(types.kind)), np.nan)
+    ranges = types.ranges
+    for row in np.flatnonzero(types.kind == OSCILLATORY):
+        mine = slice(*np.searchsorted(ranges.row, [row, row + 1]))
+        first, stop, always = ranges.first[mine], ranges.stop[mine], ranges.always[mine]
+        bounds = np.flatnonzero(np.diff(always.astype(np.int8), prepend=9, append=9))
+        middle = (first[bounds[:-1]] + stop[bounds[1:] - 1] - 1) / 2
+        half = float(np.polyfit(np.arange(len(middle)), middle, 1)[0])
+        period[row], phase[row] = 2 * half, middle[0 if always[0] else 1] % (2 * half)
+    return period, phase
+
+
+def measure_agreement(on: np.ndarray, sequences: np.ndarray, window: int) -> np.ndarray:
+    """How alike a neuron's curves of different labels are: mean correlation over pairs, float64 `(row,)` in [−1, 1].
+
+    `on` unsigned `(row, label, position)`, `sequences` int `(label,)`. Pearson's correlation of smoothed curves,
+    column 0 left out; 0 for a pair of which one is constant; NaN with fewer than two labels that have sequences.
+    """
+    there = np.flatnonzero(sequences > 0)
+    if len(there) < 2 or not len(on):
+        return np.full(len(on), np.nan)
+    curves = np.stack([smooth(on[:, i, 1:], int(sequences[i]), window) for i in there], axis=1)
+    centred = curves - curves.mean(-1, keepdims=True)
+    length = np.sqrt((centred**2).sum(-1, keepdims=True))
+    unit = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-12)
+    together = (unit.sum(1) ** 2).sum(-1) - (unit**2).sum((1, 2))  # twice the sum over pairs
+    return together / (len(there) * (len(there) - 1))
+
+
+def tile_positions(types: Types, positions: int) -> tuple[int, float, float]:
+    """How a layer's strong oscillatory neurons tile the positions (paper, §5, Fig. 9).
+
+    How many there are, the share of positions 1 … T − 1 in a range of always of at least one of them, and the share to
+    expect if each were shifted round by a random distance (ours). 0, 0, 0 if there is none.
+    """
+    chosen = np.flatnonzero((types.kind == OSCILLATORY) & (types.strength == STRONG))
+    covered, missed = np.zeros(positions, bool), 1.0
+    for row in chosen:
+        mine = np.zeros(positions, bool)
+        for i in np.flatnonzero((types.ranges.row == row) & types.ranges.always):
+            mine[types.ranges.first[i] : types.ranges.stop[i]] = True
+        covered |= mine
+        missed *= 1 - mine[1:].mean()
+    return len(chosen), float(covered[1:].mean()) if len(chosen) else 0.0, 1 - missed
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Two stages over depth (paper, §5): `last` is the index of the first one's last layer; `explained` the share of
+    the layers' differences that they explain, `by_chance` that of the best cut of the same layers in random order."""
+
+    last: int
+    explained: float
+    by_chance: float
+
+
+def find_stages(share: np.ndarray, *, orders: int = 200, seed: int = 0) -> Stages | None:
+    """Cut the layers in two so that those of a stage are alike: `share` float64 `(kind, layer)`, of any kinds.
+
+    Least squares of a constant each stage, over all kinds together; `by_chance` is a mean over random orders (ours: the
+    paper tells the stages by eye). None for fewer than three layers or if all are the same.
+    """
+    layers = share.shape[1]
+    apart = share - share.mean(1, keepdims=True)
+    if layers < 3 or not (whole := float((apart**2).sum())) > 0:
+        return None
+
+    def best(of: np.ndarray) -> tuple[int, float]:
+        ahead = np.cumsum(of, axis=1)[:, :-1]
+        size = np.arange(1, layers)
+        between = (ahead**2 * (1 / size + 1 / (layers - size))).sum(0)  # sums of both stages cancel: means are 0
+        return int(between.argmax()), float(between.max()) / whole
+
+    last, explained = best(apart)
+    rng = np.random.default_rng(seed)
+    chance = np.mean([best(apart[:, rng.permutation(layers)])[1] for _ in range(orders)])
+    return Stages(last, explained, float(chance))
