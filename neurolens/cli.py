@@ -129,7 +129,9 @@ def collect(
 
 @cli.command()
 @click.argument("run", type=EXISTING)
-@click.option("--only", type=Parts(), help="Parts to do, with what they need: dead,ngrams,updates.  [all]")
+@click.option(
+    "--only", type=Parts(), help="Parts to do, with what they need: dead,ngrams,positions,contrast,updates.  [all]"
+)
 @click.option("--ngrams", "lengths", type=int, default=3, show_default=True, help="Longest n-gram to count, up to 5.")
 @click.option("--max-covering", type=int, default=5, show_default=True, help="Most tokens a detector may need.")
 @click.option(
@@ -138,7 +140,16 @@ def collect(
 @click.option("--coverage", type=int, default=95, show_default=True, help="Percent of activations they account for.")
 @click.option("--min-rate", type=int, default=95, show_default=True, help="Percent of occurrences it is active on.")
 @click.option("--min-occurrences", type=int, default=1, show_default=True, help="Least occurrences of such a token.")
-@click.option("--all", "every", is_flag=True, help="Promoted and suppressed tokens of every neuron.  [detectors]")
+@click.option(
+    "--min-position-mi",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Corrected mutual information with the position, nats, above which a neuron is positional.",
+)
+@click.option(
+    "--all", "every", is_flag=True, help="Promoted and suppressed tokens of every neuron.  [detectors, positional]"
+)
 @click.option("--fold-norm", is_flag=True, help="Fold the final LayerNorm's gain into what neurons promote.")
 @model_option
 @click.option("--device", default="cpu", show_default=True, help="What multiplies for updates: cpu, cuda, cuda:1, mps.")
@@ -147,6 +158,7 @@ def analyze(
     run: Path,
     only: list[str] | None,
     lengths: int,
+    min_position_mi: float,
     every: bool,
     fold_norm: bool,
     model: str | None,
@@ -154,12 +166,13 @@ def analyze(
     as_json: bool,
     **thresholds: int,
 ) -> None:
-    """Derive frequency, dead neurons, n-gram detectors and what they suppress from a complete RUN.
+    """Derive dead neurons, detectors, positional neurons, contrasts and what neurons suppress from a complete RUN.
 
     The defaults are the paper's rules. Results are written into the run; analysing again does only what other
     thresholds change, and replaces it.
     """
     from neurolens.analyze import analyze_run
+    from neurolens.curves import PositionRules
     from neurolens.detectors import Rules
 
     analyze_run(
@@ -167,6 +180,7 @@ def analyze(
         only=only,
         lengths=lengths,
         rules=Rules(**thresholds),
+        positions=PositionRules(threshold=min_position_mi),
         every=every,
         fold_norm=fold_norm,
         model=model,
@@ -297,10 +311,10 @@ def plot(
 @click.argument("file", type=EXISTING)
 @click.option(
     "--table",
-    type=click.Choice(["neurons", "triggers"]),
+    type=click.Choice(["neurons", "triggers", "positions"]),
     default="neurons",
     show_default=True,
-    help="A row a neuron, or a row a trigger.",
+    help="A row a neuron, a trigger, or a positional neuron.",
 )
 @click.option("--layers", type=LayerList(), help="Layers to write, e.g. 0,2-5.  [all]")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")

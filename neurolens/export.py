@@ -28,7 +28,7 @@ from neurolens.store import Store
 from neurolens.tables import named
 from neurolens.vocabulary import Vocabulary
 
-TABLES = ("neurons", "triggers")
+TABLES = {"neurons": "dead", "triggers": "ngrams", "positions": "positions"}  # and the part that each is of
 SUFFIXES = (".parquet", ".csv")
 KEY = "neurolens"  # of the metadata
 STRETCH = 1 << 26  # bytes of columns held at once
@@ -56,10 +56,10 @@ def export_table(
 ) -> Export:
     """Write a table of an analysed run to `path`, as parquet or csv by its suffix.
 
-    `table` is `neurons`, a row a neuron, or `triggers`, a row a trigger (an n-gram of a neuron), with its text in the
-    column `text`; both begin with `layer` and `neuron` and are in that order. `layers` defaults to all. An existing
-    file is replaced only with `force`. Layers without triggers have no rows; a file without rows still has its
-    columns. Memory does not grow with the number of layers.
+    `table` is `neurons`, a row a neuron; `triggers`, a row a trigger (an n-gram of a neuron), with its text in the
+    column `text`; or `positions`, a row a positional neuron, without its curve. All begin with `layer` and `neuron` and
+    are in that order. `layers` defaults to all. An existing file is replaced only with `force`. Layers without triggers
+    have no rows; a file without rows still has its columns. Memory does not grow with the number of layers.
 
     Raises UsageError for another suffix or table, layers that the run has not, an existing file, or a missing folder;
     NeurolensError if the run is not analysed, is analysed anew meanwhile, is damaged, or the file cannot be written.
@@ -67,10 +67,14 @@ def export_table(
     path = Path(path)
     _check_target(path, store.path, force)
     if table not in TABLES:
-        raise UsageError(f"no table {table!r} to export; expected {' or '.join(TABLES)}")
+        raise UsageError(f"no table {table!r} to export; expected {', '.join(TABLES)}")
     chosen = _chosen(store, layers)
-    analysis = require(store, "dead" if table == "neurons" else "ngrams")
-    tables = _neurons(store, chosen) if table == "neurons" else _triggers(store, chosen, path.suffix == ".csv")
+    analysis = require(store, TABLES[table])
+    tables = {
+        "neurons": lambda: _neurons(store, chosen),
+        "triggers": lambda: _triggers(store, chosen, path.suffix == ".csv"),
+        "positions": lambda: _positions(store, chosen),
+    }[table]()
     first = next(tables)
     schema = first.schema.with_metadata({KEY: json.dumps(_provenance(store, table, chosen, analysis), sort_keys=True)})
     rows = 0
@@ -157,6 +161,15 @@ def _triggers(store: Store, layers: list[int], as_csv: bool) -> Iterator[pa.Tabl
         texts = [text(gram) for gram in grams]
         found["text"] = pa.array([quoted(each) for each in texts] if as_csv else texts, pa.string())
         yield _table(layer, neuron, {**found, **columns})
+
+
+def _positions(store: Store, layers: list[int]) -> Iterator[pa.Table]:
+    folder = "results/positions"
+    columns = {name: named(name, store.read(f"{folder}/{name}")) for name in store.names(folder) if name != "curve"}
+    of, neuron = columns.pop("layer"), columns.pop("neuron")
+    for layer in layers:
+        here = of == layer
+        yield _table(layer, neuron[here], {name: values[here] for name, values in columns.items()})
 
 
 def _table(layer: int, neuron: np.ndarray, columns: dict[str, Any]) -> pa.Table:

@@ -261,7 +261,7 @@ class Run:
         layers: Iterable[int] | None = None,
         force: bool = False,
     ) -> Export:
-        """Write a table of results, `neurons` or `triggers`, to a .parquet or .csv file; see `export_table`."""
+        """Write a table of results, `neurons`, `triggers` or `positions`, to a .parquet or .csv file; see `export_table`."""
         from neurolens.export import export_table
 
         return export_table(self.store, path, table=table, layers=layers, force=force)
