@@ -7,35 +7,18 @@ spaces seen; values hold it as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from neurolens.activity import dead_upper_bound
-from neurolens.terminal import cells, cut, padded, pieces, quoted, running, wrapped
+from neurolens.context import Context, context_lines
+from neurolens.profile import Contrast, Profile, Rate, interval, label_lines, printable
+from neurolens.terminal import cells, cut, pieces, quoted, sentence, wrapped
 from neurolens.verdict import Trigger, Verdict, count, percent
 
 WIDTH = 100  # cells of a line, unless asked
 ROWS = 8  # triggers shown of each length, unless asked
 Paint = Callable[[str, str], str]  # (role: head, mark, yes or no; text) → text, coloured
-
-
-@dataclass(frozen=True)
-class Context:
-    """A token on which the neuron is active, its index in the corpus and its place, and the text around it.
-
-    `before`, `token` and `after` join to the text of a window; where a character is split over tokens, `token` is
-    the whole of it. `starts`, `ends`: the window reaches the sequence's start, its end.
-    """
-
-    index: int
-    sequence: int
-    position: int
-    label: str
-    before: str
-    token: str
-    after: str
-    starts: bool
-    ends: bool
 
 
 @dataclass(frozen=True)
@@ -82,30 +65,48 @@ class Update:
 class Card:
     """All that a run says about a neuron; prints itself.
 
-    labels    activations and tokens by label, in the corpus' order; empty if they were not counted
-    ngrams    by length; empty if they are not analysed
-    contexts  a uniform sample of its activations, in the order they were drawn
-    update    None if the value vector is not at hand; `missing` says why
+    rate           activations of all tokens
+    design_effect  how many times more they vary between sequences than independent tokens would
+    confidence     of all intervals
+    labels         the same by label, in the corpus' order; empty if they were not counted
+    contrast       how much they depend on the label; None if that is not analysed
+    positions      by position, and what is found of that; None if they were not counted
+    ngrams         by length; empty if they are not analysed
+    contexts       a uniform sample of its activations, in the order they were drawn
+    update         None if the value vector is not at hand; `missing` says why
     """
 
     run: str
     model: str
     layer: int
     neuron: int
-    n_tokens: int
-    activations: int
+    rate: Rate
     activations_on_text: int
-    labels: Mapping[str, tuple[int, int]]
+    labels: Mapping[str, Rate]
     rules: Mapping[str, int]
     ngrams: tuple[Verdict, ...]
     contexts: tuple[Context, ...]
     update: Update | None
     missing: str = ""
+    positions: Profile | None = None
+    contrast: Contrast | None = None
+    confidence: float = 0.95
+    design_effect: float = 1.0
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the run."""
+        return self.rate.total
+
+    @property
+    def activations(self) -> int:
+        """Tokens the neuron is active on."""
+        return self.rate.on
 
     @property
     def frequency(self) -> float:
         """P(active), all positions counted."""
-        return self.activations / max(1, self.n_tokens)
+        return self.rate.frequency
 
     @property
     def dead(self) -> bool:
@@ -120,9 +121,17 @@ class Card:
     @property
     def classes(self) -> list[str]:
         """What it is, in words; empty for a neuron that is none of it."""
-        named = ["dead"] if self.dead else ["dead but for </s>"] if self.dead_but_bos else []
-        found = [f"{g.word} detector{', well supported' if g.supported else ''}" for g in self.ngrams if g.detector]
-        return named + found
+        return self._classes(str)
+
+    def _classes(self, name: Callable[[str], str]) -> list[str]:
+        found = ["dead"] if self.dead else ["dead but for </s>"] if self.dead_but_bos else []
+        found += [f"{g.word} detector{', well supported' if g.supported else ''}" for g in self.ngrams if g.detector]
+        if self.positions and (kind := self.positions.kind):
+            found.append(f"positional neuron ({kind.type}, {kind.strength})")
+        if self.contrast:
+            for text, label, supported in self.contrast.tell("of one label ({})", "silent in one label ({})"):
+                found.append(text.format(name(label)) + (", well supported" if supported else ""))
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain values, with what they amount to: `frequency`, `classes`, `text`, `rate`, `checks`."""
@@ -131,14 +140,13 @@ class Card:
             rate = {"rate": of.rate} if isinstance(of, Trigger) else {}
             return {"text": of.text, **rate, **{name: value for name, value in vars(of).items() if name != "content"}}
 
-        labels = {name: (on, total, on / max(1, total)) for name, (on, total) in self.labels.items()}
+        known = {"n_tokens": self.n_tokens, **{name: value for name, value in vars(self).items() if name != "rate"}}
         return {
-            **vars(self),
-            "labels": {
-                name: dict(zip(("activations", "tokens", "frequency"), values, strict=True))
-                for name, values in labels.items()
-            },
-            "frequency": self.frequency,
+            **known,
+            **{name: value for name, value in self.rate.to_dict().items() if name != "tokens"},
+            "labels": {name: rate.to_dict() for name, rate in self.labels.items()},
+            "positions": self.positions and self.positions.to_dict(),
+            "contrast": self.contrast and asdict(self.contrast),
             "frequency_upper_bound": dead_upper_bound(self.n_tokens) if self.dead else None,
             "dead": self.dead,
             "dead_but_bos": self.dead_but_bos,
@@ -173,6 +181,7 @@ class Card:
         sections = [
             self._headline(width, paint),
             *(self._verdict_lines(each, width, rows, paint) for each in self.ngrams if self.activations_on_text),
+            self._position_lines(width, paint),
             self._context_lines(width, contexts, paint),
             self._update_lines(width, paint),
         ]
@@ -199,15 +208,17 @@ class Card:
             one_in = f", 1 token in {1 / self.frequency:,.0f}" if self.frequency < 0.1 else ""
             of_these = f", {f'of these {apart:,}' if self.activations_on_text else 'all of them'} </s>" if apart else ""
             active = f"active on {count(self.activations, 'token')}"
-            lines.append(f"frequency   {percent(self.frequency)}{one_in}: {active}{of_these}")
-            if len(self.labels) > 1:
-                each = [
-                    f"{cut(pieces(name), 24)} {percent(on / max(1, total))}"
-                    for name, (on, total) in self.labels.items()
-                ]
-                lines += wrapped("  by label  ", each, width)
-        what = "; ".join(self.classes) or ("no detector" if self.ngrams else "not dead")
-        lines.append(f"class       {paint('yes' if self.classes else 'no', what)}")
+            rate = percent(self.frequency) + interval(self.rate.low, self.rate.high, self.confidence)
+            lines.append(f"frequency   {rate}{one_in}: {active}{of_these}")
+            lines += label_lines(self.labels, self.contrast, width)
+        neither = ["no detector"] if self.ngrams else []
+        neither += ["not positional"] if self.positions and self.positions.dependence else []
+        title, role = "class       ", "yes" if self.classes else "no"
+        first, *rest = sentence(title, self._classes(printable) or neither or ["not dead"], width)
+        lines += [
+            title + paint(role, first[len(title) :]),
+            *(" " * len(title) + paint(role, line.strip()) for line in rest),
+        ]
         if not self.ngrams:
             lines.append("n-grams     not analysed; 'neurolens analyze' does that")
         return lines
@@ -232,23 +243,22 @@ class Card:
             lines.append(f"  and {count(more, verdict.word)} more")
         return lines
 
+    def _position_lines(self, width: int, paint: Paint) -> list[str]:
+        if self.dead or self.positions is None:
+            return []
+        first, *lines = self.positions.lines(width)
+        for i, line in enumerate(lines):
+            for mark, role in (("✓", "yes"), ("✗", "no")):
+                lines[i] = line = line.replace(mark, paint(role, mark))
+        return [f"{paint('head', 'positions')}   {first}", *lines]
+
     def _context_lines(self, width: int, most: int, paint: Paint) -> list[str]:
-        shown = sorted(self.contexts[:most], key=lambda context: context.index)
+        shown = self.contexts[:most]
         if not shown:
             return []
-        lines = [paint("head", "contexts") + f"    {len(shown)} of {count(self.activations, 'activation')}, at random"]
-        label = min(12, max(cells("".join(pieces(context.label))) for context in shown)) if len(self.labels) > 1 else 0
-        across = width - 2 - (label + 2 if label else 0) - 2  # beside margin, label and the two marks
-        left = min(across * 3 // 5, max(cells("".join(running(context.before))) for context in shown))
-        room = across - left
-        for context in shown:
-            name = padded(cut(pieces(context.label), label), label + 2) if label else ""
-            before = cut(running(context.before), left, more=not context.starts, last=True)
-            token = cut(running(context.token), room - 8)
-            after = cut(running(context.after), room - cells(token), more=not context.ends)
-            space = " " * (left - cells(before))
-            lines.append(f"  {name}{space}{before}«{paint('mark', token)}»{after}".rstrip())
-        return lines
+        head = f"    {len(shown)} of {count(self.activations, 'activation')}, at random"
+        found = context_lines(shown, width, mark=lambda text: paint("mark", text), labelled=len(self.labels) > 1)
+        return [paint("head", "contexts") + head, *found]
 
     def _update_lines(self, width: int, paint: Paint) -> list[str]:
         head = paint("head", "writes")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 
 from neurolens import NeurolensError
 from neurolens.bits import unpack
-from neurolens.card import Card, Context, Update, Written
+from neurolens.bootstrap import Bootstrap, draw_groups
+from neurolens.card import Card, Update, Written
+from neurolens.context import Context
+from neurolens.profile import Contrast, Dependence, Kind, Profile, Range, Rate
 from neurolens.store import Store
 from neurolens.tables import GRAMS
 from neurolens.updates import PROMOTED, Projector
@@ -18,6 +21,7 @@ from neurolens.verdict import Trigger, Verdict
 from neurolens.vocabulary import Vocabulary
 
 ENDS = ("promoted", "suppressed", "promoted_projection", "suppressed_projection")
+Column = Callable[[str], Any]  # the neuron's value in a column of results/neurons
 WINDOW = (48, 24)  # tokens of a context before and after the one that the neuron is active on
 
 
@@ -72,21 +76,95 @@ def read_neuron(
         model=str(store.attrs["model"]["id"]),
         layer=layer,
         neuron=neuron,
-        n_tokens=store.n_tokens,
-        activations=column("activations"),
+        rate=_rate(column("activations"), store.n_tokens, column("frequency_low"), column("frequency_high")),
         activations_on_text=on_text,
-        labels=_labels(store, layer, neuron),
+        labels=_labels(store, parts["dead"], layer, neuron),
         rules=rules,
         ngrams=tuple(verdicts),
         contexts=tuple(_contexts(store, row, neuron, vocabulary)),
         update=_update(written, verdicts, vocabulary, source=source, fold_norm=fold_norm) if written else None,
         missing="" if written else missing,
+        positions=_profile(store, parts.get("positions"), column, layer, neuron),
+        contrast=_contrast(store, column) if "contrast" in parts else None,
+        confidence=parts["dead"]["bootstrap"]["confidence"],
+        design_effect=column("design_effect"),
     )
 
 
-def _labels(store: Store, layer: int, neuron: int) -> dict[str, tuple[int, int]]:
-    on, total = store.read(f"counts/layers/{layer:02d}/label", neuron), store.read("counts/total/label")
-    return {name: (int(on[i]), int(total[i])) for i, name in enumerate(store.attrs["label_names"])}
+def _labels(store: Store, asked: Mapping[str, Any], layer: int, neuron: int) -> dict[str, Rate]:
+    """Rates by label, with intervals unless there are too many labels to have them counted by group."""
+    names, folder = store.attrs["label_names"], f"counts/layers/{layer:02d}"
+    if not store.has(f"{folder}/group_label"):
+        on, total = store.read(f"{folder}/label", neuron), store.read("counts/total/label")
+        return {name: Rate(int(on[i]), int(total[i])) for i, name in enumerate(names)}
+    total = store.read("counts/total/group_label")
+    on = store.read(f"{folder}/group_label", neuron).astype(np.int64)
+    groups = draw_groups(total.sum(1), Bootstrap(**asked["bootstrap"]))
+    rates = (groups.weights @ on) / np.maximum(1, groups.weights @ total)
+    low, high = groups.interval(on.sum(0) / np.maximum(1, total.sum(0)), rates)
+    return {name: _rate(on[:, i].sum(), total[:, i].sum(), low[i], high[i]) for i, name in enumerate(names)}
+
+
+def _rate(on: int, total: int, low: float, high: float) -> Rate:
+    """Resamplings of what is never, or always, active are all alike: that has no interval."""
+    bounds = (_known(bound) for bound in np.clip([low, high], 0, 1)) if 0 < on < total else ()
+    return Rate(int(on), int(total), *bounds)
+
+
+def _profile(store: Store, asked: Mapping[str, Any] | None, column: Column, layer: int, neuron: int) -> Profile:
+    """By position; what it amounts to if positions are analysed (`asked`)."""
+    on, total = store.read(f"counts/layers/{layer:02d}/position", neuron), store.read("counts/total/position")
+    profile = Profile(tuple(on.tolist()), tuple(total.tolist()))
+    if asked is None:
+        return profile
+    mi, corrected, p, rough = (column(f"position_{name}") for name in ("mi", "mi_corrected", "p", "rough"))
+    dependence = Dependence(mi, corrected, None, None, p, rough)
+    profile = replace(profile, dependence=dependence, threshold=asked["rules"]["threshold"])
+    if not column("positional"):
+        return profile
+    folder = "results/positions"
+    (row,) = np.flatnonzero((store.read(f"{folder}/layer") == layer) & (store.read(f"{folder}/neuron") == neuron))
+
+    def value(name: str) -> Any:
+        return store.read(f"{folder}/{name}", row).item()
+
+    def word(name: str) -> str:
+        return store.attributes(f"{folder}/{name}")["names"][value(name)].replace("_", " ")
+
+    of = np.flatnonzero(store.read(f"{folder}/ranges/row") == row)
+    ranges = [store.read(f"{folder}/ranges/{each.name}")[of].tolist() for each in fields(Range)]
+    return replace(
+        profile,
+        dependence=replace(dependence, low=_known(value("mi_low")), high=_known(value("mi_high"))),
+        kind=Kind(
+            type=word("type"),
+            strength=word("strength"),
+            period=_known(value("period")),
+            phase=_known(value("phase")),
+            agreement=_known(value("agreement")),
+            stability=value("stability"),
+            ranges=tuple(Range(*each) for each in zip(*ranges, strict=True)),
+        ),
+    )
+
+
+def _contrast(store: Store, column: Column) -> Contrast:
+    names = [*store.attrs["label_names"], None]  # −1 is none
+    mi, corrected, low, high, p, rough = (
+        column(f"label_{name}") for name in ("mi", "mi_corrected", "mi_low", "mi_high", "p", "rough")
+    )
+    return Contrast(
+        dependence=Dependence(mi, corrected, _known(low), _known(high), p, rough),
+        only=names[column("label_only")],
+        only_supported=column("label_only_supported"),
+        silent=names[column("label_silent")],
+        silent_supported=column("label_silent_supported"),
+    )
+
+
+def _known(value: float) -> float | None:
+    """None for NaN."""
+    return None if value != value else float(value)
 
 
 def _triggers(store: Store, layer: int, neuron: int, vocabulary: Vocabulary, *, projected: bool) -> list[Trigger]:

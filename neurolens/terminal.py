@@ -58,13 +58,18 @@ def padded(text: str, width: int) -> str:
     return text + " " * (width - cells(text))
 
 
-def wrapped(title: str, items: Iterable[str], width: int) -> list[str]:
-    """Items in lines of `width` cells, two spaces apart, behind a title."""
+def wrapped(title: str, items: Iterable[str], width: int, *, gap: str = "  ") -> list[str]:
+    """Items in lines of `width` cells, a gap apart, behind a title."""
     lines = [title]
     for item in items:
-        gap = "" if lines[-1] in (title, " " * cells(title)) else "  "
-        if gap and cells(lines[-1]) + 2 + cells(item) > width:
+        between = "" if lines[-1] in (title, " " * cells(title)) else gap
+        if between and cells(lines[-1] + between + item) > width:
             lines.append(" " * cells(title))
-            gap = ""
-        lines[-1] += gap + item
+            between = ""
+        lines[-1] += between + item
     return lines
+
+
+def sentence(title: str, clauses: Sequence[str], width: int) -> list[str]:
+    """Clauses with semicolons between them, in lines of `width` cells behind a title; none is cut in two."""
+    return wrapped(title, [*(f"{clause};" for clause in clauses[:-1]), *clauses[-1:]], width, gap=" ")

@@ -19,11 +19,15 @@ from hypothesis import strategies as st
 
 from neurolens import IncompleteError, NeurolensError, UsageError
 from neurolens.analyze import analyze_run
-from neurolens.card import Card, Context, Update, Written
+from neurolens.bootstrap import Bootstrap, draw_groups
+from neurolens.card import Card, Update, Written
 from neurolens.cli import run as neurolens
 from neurolens.collect import collect
+from neurolens.context import Context
 from neurolens.corpus import Corpus
+from neurolens.profile import Contrast, Dependence, Kind, Profile, Range, Rate, label_lines
 from neurolens.run import Run, open_run
+from neurolens.sparkline import draw_bars, find_top, pool
 from neurolens.terminal import cells, cut, padded, pieces, quoted, running, wrapped
 from neurolens.testing import BOS, Planted, PlantedNeuron, planted_opt
 from neurolens.verdict import Trigger, Verdict, count, percent
@@ -88,10 +92,12 @@ def test_numbers_are_the_planted_ones(planted: Planted, cards: list[tuple[Plante
         assert card.activations == bits.sum() and card.frequency == bits.mean()
         assert card.activations_on_text == (bits & (planted.tokens != BOS)).sum()
         assert (card.dead, card.dead_but_bos) == (truth["dead"][at], truth["dead_but_bos"][at])
-        assert card.labels == {
+        assert {name: (rate.on, rate.total) for name, rate in card.labels.items()} == {
             name: (bits[planted.label == i].sum(), (planted.label == i).sum() * bits.shape[1])
             for i, name in enumerate(planted.label_names)
         }
+        assert card.positions is not None and card.positions.activations == tuple(bits.sum(0))
+        assert card.positions.frequency == pytest.approx(bits.mean(0))
         assert [verdict.n for verdict in card.ngrams] == [1, 2, 3]
         for verdict in card.ngrams:
             expected = planted.verdict(neuron, verdict.n)
@@ -184,7 +190,7 @@ def test_updates_are_the_planted_projections(
     suppressing = set()
     for neuron, card in cards:
         at = neuron.layer, neuron.neuron
-        if not any(verdict.detector for verdict in card.ngrams):
+        if not truth["positional"][at] and not any(verdict.detector for verdict in card.ngrams):
             assert card.update is None and "not projected" in card.missing
             assert all(one.projection is one.rank is None for each in card.ngrams for one in each.triggers)
             continue
@@ -207,6 +213,61 @@ def test_updates_are_the_planted_projections(
             assert any(does in line for line in card.lines())
         suppressing.add(int(expected))
     assert suppressing == {-1, 0, 1}
+
+
+def test_positional_neurons_are_the_planted_ones(planted: Planted, run: Run) -> None:
+    """Type and strength are those planted; in ranges of a strong one its bits are all alike, beside the outer parts."""
+    found = [neuron for neuron in planted.neurons if neuron.position_type]
+    assert len({(neuron.position_type, neuron.position_strength) for neuron in found}) == 8
+    for neuron in found:
+        card = run.neuron(0, neuron.neuron)
+        assert card.positions is not None and card.positions.kind is not None and card.positions.dependence is not None
+        kind = card.positions.kind
+        assert (kind.type.replace(" ", "_"), kind.strength) == (neuron.position_type, neuron.position_strength)
+        assert f"positional neuron ({kind.type}, {kind.strength})" in card.classes
+        low, high = card.positions.dependence.low, card.positions.dependence.high
+        assert low is not None and high is not None and low <= card.positions.dependence.corrected <= high
+        assert card.positions.dependence.corrected > card.positions.threshold == 0.05
+        frequency = np.array(card.positions.frequency)
+        assert (kind.period is None) == (kind.phase is None) == (kind.type != "oscillatory") == (len(kind.ranges) < 4)
+        for each in kind.ranges:
+            inside = frequency[each.first + 1 : each.stop - 1]
+            assert ((inside > 0.5) == each.always).all() and each.n % planted.tokens.shape[0] == 0
+            assert kind.strength == "weak" or abs(inside.mean() - each.always) < 0.05
+        assert ("nearly" in str(card)) == (kind.strength == "weak" and kind.type != "other")
+    others = [run.neuron(0, neuron.neuron) for neuron in planted.neurons[:20] if not neuron.position_type]
+    assert not any(card.positions is None or card.positions.kind for card in others) and others
+
+
+def test_labels_are_the_planted_ones(planted: Planted, cards: list[tuple[PlantedNeuron, Card]]) -> None:
+    bits = planted.active(0).reshape(-1, *planted.tokens.shape)
+    names, said = planted.label_names, set()
+    for neuron, card in cards:
+        active = [name for i, name in enumerate(names) if bits[neuron.neuron][planted.label == i].any()]
+        assert card.contrast is not None
+        assert card.contrast.only == (active[0] if len(active) == 1 else None)
+        silent = set(names) - set(active)
+        assert card.contrast.silent == (*silent, None)[0] if len(silent) == 1 else card.contrast.silent is None
+        for text, label, supported in card.contrast.tell("of one label ({})", "silent in one label ({})"):
+            assert text.format(label) + (", well supported" if supported else "") in card.classes
+            said.add((text, supported))
+        for rate in card.labels.values():
+            assert (rate.low is None) == (rate.high is None) == (rate.on in (0, rate.total))
+            assert rate.low is None or rate.high is None or 0 <= rate.low <= rate.frequency <= rate.high <= 1
+    assert {text for text, _ in said} == {"of one label ({})", "silent in one label ({})"}
+
+
+def test_intervals_by_label_are_resampled_groups(run: Run) -> None:
+    """Some neuron's interval, from what the store has counted by group and label, one replicate after the other."""
+    total, asked = run.store.read("counts/total/group_label"), run.parts["dead"]["bootstrap"]
+    groups = draw_groups(total.sum(1), Bootstrap(**asked))
+    for neuron in (20, 95):
+        on = run.store.read("counts/layers/00/group_label", neuron).astype(float)
+        for i, rate in enumerate(run.neuron(0, neuron).labels.values()):
+            shares = [(drawn * on[:, i]).sum() / (drawn * total[:, i]).sum() for drawn in groups.weights]
+            low, high = groups.interval(np.array(rate.frequency), np.array(shares))
+            if rate.low is not None:
+                assert (rate.low, rate.high) == pytest.approx((max(0, low), min(1, high)))
 
 
 def test_what_is_computed_is_what_analyze_would_store(
@@ -273,7 +334,7 @@ def test_a_card_prints_itself(planted: Planted, run: Run) -> None:
     assert any(line.startswith("class       token detector") for line in lines)
     assert [lines[i + 1] for i, line in enumerate(lines) if not line] == [
         next(line for line in lines if line.startswith(head))
-        for head in ("tokens", "bigrams", "trigrams", "contexts", "writes")
+        for head in ("tokens", "bigrams", "trigrams", "positions", "contexts", "writes")
     ]
     assert max(map(cells, lines)) <= 100
 
@@ -319,12 +380,30 @@ def drawn(content: bytes, text: str) -> Card:
     rules = {"coverage": 95, "min_rate": 95, "min_occurrences": 1, "support_occurrences": 5, "support_activations": 100}
     written = (Written(7, content, -1e-5, True),) * 10
     return Card(
-        run=text, model=text, layer=3, neuron=1072, n_tokens=1000, activations=20, activations_on_text=20,
-        labels={text: (20, 500), "other": (0, 500)}, rules=rules,
+        run=text, model=text, layer=3, neuron=1072, rate=Rate(20, 1000), activations_on_text=20,
+        labels={text: Rate(20, 500), "other": Rate(0, 500)}, rules=rules,
         ngrams=(Verdict(1, 1, 5, 20, True, False, (trigger,)),),
         contexts=(Context(9, 0, 9, text, text, content.decode(errors="replace"), text, False, False),),
         update=Update(written, written, 0.1, True, -0.5, -0.6, 1000, False, "run"),
     )  # fmt: skip
+
+
+KIND = Kind(
+    "oscillatory", "strong", 64.21, 12.0, 0.974, 0.981, (Range(0, 32, True, 0.999, 99), Range(32, 64, False, 0.0, 99))
+)
+FOUND = Dependence(0.312, 0.3, 0.281, 0.3304, 1e-40, False)
+
+
+def with_profiles(
+    card: Card, *, text: str = "code", kind: Kind | None = KIND, curve: tuple[int, ...] = (5, 5, 0, 10)
+) -> Card:
+    """The card of a neuron whose positions and labels are analysed; `text` is the name of a label."""
+    return replace(
+        card,
+        positions=Profile(curve, (10,) * len(curve), FOUND, kind, 0.05),
+        contrast=Contrast(FOUND, text, True, None, False),
+        design_effect=1.5,
+    )
 
 
 HOSTILE = [
@@ -338,20 +417,28 @@ HOSTILE = [
     "\\",
     '"',
 ]
+SENTENCES = (
+    "  ✓ 1 token accounts",
+    "  ✓ 1 of 1 covered",
+    "  ✗ those seen",
+    "writes",
+    "  suppresses its",
+)  # as they are
 texts = st.sampled_from(HOSTILE) | st.text(max_size=60)
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=200) | texts.map(str.encode), texts, st.integers(72, 120))
 def test_whatever_tokens_say_lines_are_lines(content: bytes, text: str, width: int) -> None:
-    card = drawn(content, text)
+    card = with_profiles(drawn(content, text), text=text)
     lines = card.lines(width=width)
     for line in lines:
         assert line.isprintable() and "\x1b" not in line
-        assert wide(line) <= width or not set('"«') & set(line)
+        assert wide(line) <= width or line.startswith(SENTENCES)
     plain = json.loads(json.dumps(card.to_dict(), allow_nan=False))
     assert plain["ngrams"][0]["triggers"][0]["text"] == content.decode(errors="replace")
     assert plain["contexts"][0]["before"] == text and plain["model"] == text
+    assert plain["contrast"]["only"] == text and plain["classes"][-1] == f"of one label ({text}), well supported"
 
 
 def test_a_card_for_an_eye() -> None:
@@ -383,6 +470,171 @@ def test_a_card_for_an_eye() -> None:
         *['             " 🦖\\xff"* -1.0e-05  " 🦖\\xff"* -1.0e-05'],
         "             * a covered trigger's last token",
     ]
+
+
+def test_positions_and_labels_for_an_eye() -> None:
+    card = with_profiles(drawn(b"x", "code"), curve=(5, 10, 0, 1, 0, 9))
+    lines = card.lines(width=80)
+    assert lines[2:6] == [
+        "  by label  code 4.0%  other 0%",
+        "            mutual information 0.312 nats; corrected 0.3 (0.281 to 0.33);",
+        "            p < 1e-12; active in code only (well supported)",
+        "class       token detector; positional neuron (oscillatory, strong);",
+    ]
+    start = lines.index("positions   P(active) at 6 positions; 50.0% at 0")
+    assert lines[start + 1 : start + 12] == [
+        "      100% │ █   ▅",
+        "           │ █   █",
+        "           │██   █",
+        "        0% │██ ▃ █",
+        "            0    5",
+        "  ✓ positional: oscillatory, strong; mutual information 0.312 nats;",
+        "    corrected 0.3 (0.281 to 0.33); p < 1e-12; period 64.2, phase 12.0;",
+        "    mean correlation of the labels' curves 0.97;",
+        "    of this type and strength in 98.1% of resamplings",
+        "    always  0–31",
+        "    never   32–63",
+    ]
+
+
+# -- positions and labels ------------------------------------------------------------------------------------------
+
+
+def heights(bars: list[str]) -> list[int]:
+    """Eighths of each column; a column has no gap, and is widest at its foot."""
+    blocks = " ▁▂▃▄▅▆▇█"
+    found = []
+    for column in zip(*bars, strict=True):
+        upward = [blocks.index(block) for block in reversed(column)]
+        full = sum(block == 8 for block in upward)
+        assert upward[:full] == [8] * full and not any(upward[full + 1 :])
+        found.append(sum(upward))
+    return found
+
+
+@given(st.lists(st.floats(0, 1), max_size=40), st.floats(0.01, 1), st.integers(1, 6))
+def test_bars_are_as_high_as_shares(shares: list[float], top: float, rows: int) -> None:
+    bars = draw_bars(shares, top, rows)
+    assert len(bars) == rows and {len(line) for line in bars} == {len(shares)}
+    for share, height in zip(shares, heights(bars), strict=True):
+        assert (height == 0) == (share == 0) and (height == 8 * rows) == (share >= top)
+        if 0 < share < top:
+            assert abs(height - 8 * rows * share / top) <= 0.5 + 1e-6 or height in (1, 8 * rows - 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=300), st.integers(2, 100))
+def test_places_share_columns(counts: list[tuple[int, int]], columns: int) -> None:
+    on, total = [min(pair) for pair in counts], [max(pair) for pair in counts]
+    step, shares = pool(on, total, columns)
+    assert len(shares) <= columns
+    if len(on) <= columns:
+        assert step == 1 and shares == [a / b if b else 0 for a, b in zip(on, total, strict=True)]
+    else:
+        assert len(shares) == 1 + -(-(len(on) - 1) // step) and 1 + (columns - 1) * (step - 1) < len(on)
+        assert shares[0] == on[0] / max(1, total[0])
+        last = slice(1 + (len(shares) - 2) * step, None)
+        assert shares[-1] == sum(on[last]) / max(1, sum(total[last]))
+
+
+@pytest.mark.parametrize(
+    ("shares", "top"),
+    [
+        ([], 1),
+        ([0], 1),
+        ([0.2], 0.2),
+        ([0, 0, 0], 1),
+        ([1, 0, 0], 1),
+        ([0.1, 0, 0], 0.1),
+        ([1, 0.1, 0.2], 0.2),  # the first is drawn as high as the scale
+        ([0, 0.5], 0.5),
+        ([0, 0.51], 1),
+    ],
+)
+def test_scale_ends(shares: list[float], top: float) -> None:
+    assert find_top(shares) == top
+
+
+@pytest.mark.parametrize("positions", [1, 2, 3, 7, 60, 61, 64, 255, 256, 2048, 10_000])
+@pytest.mark.parametrize("width", [72, 100, 120])
+def test_curves_fit(positions: int, width: int) -> None:
+    """A constant curve, one that is 0 but at position 0, and a threshold."""
+    for curve, (first, middle, last) in (
+        ((3,) * positions, (32, 32, 32)),
+        ((3, *[0] * (positions - 1)), (32, 0, 0)),
+        ((0, *[0] * (positions // 2), *[9] * (positions - 1 - positions // 2)), (0, None, 29)),
+    ):
+        plot = Profile(curve, (10,) * positions).lines(width)
+        assert len(plot) == 6 and max(map(cells, plot)) <= width
+        bars = [line[12:] for line in plot[1:5]]
+        found = heights([line.ljust(max(map(len, bars))) for line in bars])
+        columns = len(plot[5]) - 12
+        assert columns == positions if 3 <= positions <= width - 12 else columns <= width - 12
+        if positions > 2:
+            found += [0] * (columns - len(found))  # blanks at the end of lines are not printed
+            assert (found[0], found[-1]) == (first, last) and middle in (None, found[columns // 2])
+        assert plot[5].split() == [str(place) for place in sorted({0, positions - 1})]
+        assert plot[4].startswith("        0% │")
+        assert ("a column" in plot[0]) == (positions > width - 12)
+
+
+def test_what_is_not_positional() -> None:
+    weak = Dependence(0.004, 0.00213, None, None, 0.4, True)
+    lines = Profile((1, 2), (9, 9), weak, None, 0.05).lines(100)
+    assert lines[6:] == [
+        "  ✗ not positional; mutual information 0.004 nats; corrected 0.00213 (at most 0.05);",
+        "    p 0.4 (rough: few activations, or silences, in each)",
+    ]
+    card = drawn(b"x", "code")
+    card = replace(card, ngrams=(), positions=Profile((1, 2), (9, 9), weak, None, 0.05))
+    assert card.classes == [] and "class       not positional" in card.lines()
+    card = replace(card, ngrams=(replace(drawn(b"x", "code").ngrams[0], detector=False),))
+    assert "class       no detector; not positional" in card.lines()
+    dead = replace(card, rate=Rate(0, 1000), activations_on_text=0)
+    assert not any("│" in line or "positional" in line for line in dead.lines())
+    plain = dead.to_dict()["positions"]
+    assert plain["frequency"] == (1 / 9, 2 / 9) and plain["dependence"]["p"] == 0.4 and plain["kind"] is None
+    assert replace(card, positions=None).to_dict()["positions"] is None
+
+
+def test_weak_ones_are_nearly_so_and_ranges_are_cut() -> None:
+    many = tuple(Range(8 * i, 8 * i + 4, bool(i % 2), 0.96, 9) for i in range(100))
+    kind = Kind("both extremes", "weak", None, None, None, 0.5, many)
+    lines = Profile((1, 2), (9, 9), FOUND, kind, 0.05).lines(72)
+    always, never = lines[-2:]
+    assert always.startswith("    nearly always  8–11, 24–27, 40–43, ") and never.startswith(
+        "    nearly never   0–3, 16–19, "
+    )
+    assert re.fullmatch(r"    nearly always  (\d+–\d+, )+\d+–\d+…", always) and cells(always) <= 72
+    assert not any("period" in line or "labels" in line for line in lines)
+
+
+def test_labels_that_a_neuron_is_of() -> None:
+    rates = {"math": Rate(5, 50, 0.05, 0.2), "a\x1bb": Rate(0, 50), "c": Rate(50, 50)}
+    assert label_lines({"math": Rate(1, 2)}, None, 80) == []
+    assert label_lines(rates, None, 80) == ["  by label  math 10.0% (5.0–20.0%)  a\\x1bb 0%  c 100%"]
+    silent = Contrast(replace(FOUND, low=None), None, False, "a\x1bb", False)
+    assert label_lines(rates, silent, 150)[1:] == [
+        " " * 12 + "mutual information 0.312 nats; corrected 0.3; p < 1e-12; "
+        "never in a\\x1bb, though in every other label (not well supported)"
+    ]
+    both = Contrast(FOUND, "x", False, "y", False)
+    assert both.tell("{} only", "never {}") == [("{} only", "x", False)]  # the same, said once
+    card = replace(with_profiles(drawn(b"x", "code"), text="a{}b"), ngrams=())
+    assert card.classes == ["positional neuron (oscillatory, strong)", "of one label (a{}b), well supported"]
+    assert card.to_dict()["labels"]["code"] == {
+        "activations": 20,
+        "tokens": 500,
+        "frequency": 0.04,
+        "frequency_low": None,
+        "frequency_high": None,
+    }
+
+
+def test_colour_of_positions_adds_nothing_else() -> None:
+    card = with_profiles(drawn(b"x", "code"))
+    painted = card.lines(width=72, paint=lambda role, text: f"\x1b[1m{text}\x1b[0m")
+    assert [ANSI.sub("", line) for line in painted] == card.lines(width=72)
+    assert sum("\x1b[1m✓\x1b[0m positional" in line for line in painted) == 1
 
 
 # -- text in a terminal --------------------------------------------------------------------------------------------
@@ -449,10 +701,11 @@ def test_the_command_prints_the_card(planted: Planted, run: Run, run_path: Path,
 
 
 def other(planted: Planted) -> PlantedNeuron:
-    """A neuron that analyze does not project: no detector of any length."""
+    """A neuron that analyze does not project: no detector of any length, nor positional."""
     truth = planted.truth()
     kinds = [truth[f"{gram}_detector"] for gram in ("unigram", "bigram", "trigram")]
-    layer, neuron = np.argwhere(~np.any(kinds, axis=0) & (truth["activations_on_text"] > 0))[0]
+    projected = np.any([*kinds, truth["positional"]], axis=0)
+    layer, neuron = np.argwhere(~projected & (truth["activations_on_text"] > 0))[0]
     return next(n for n in planted.neurons if (n.layer, n.neuron) == (layer, neuron))
 
 

@@ -20,10 +20,10 @@ PACKAGE = Path(neurolens.__file__).parent
 LAYERS = [
     {""},
     {"bits", "kernels", "sources", "weights", "options", "demo", "demo.text", "certificate"}
-    | {"testing.rules", "tables", "nulls", "shares", "terminal", "bootstrap"},
-    {"compressed", "lanes", "verdict", "info", "information", "curves"}
+    | {"testing.rules", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap"},
+    {"compressed", "lanes", "verdict", "context", "info", "information", "curves"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
-    {"records", "testing.draft", "testing.disguise", "testing.shapes"},
+    {"records", "profile", "testing.draft", "testing.disguise", "testing.shapes"},
     {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
     {"corpus", "hub", "demo.train", "testing.planted"},
     {"variables", "store", "checkpoint", "testing"},
