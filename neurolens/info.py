@@ -36,16 +36,30 @@ def describe(facts: Mapping[str, Any]) -> list[str]:
         *lines,
         parity,
         f"dead        {per_layer('dead')} by layer; frequency < {facts['dead_frequency_upper_bound']:.2g} at 95%",
+        *_dead_share(facts),
         f"only </s>   {per_layer('dead_but_bos')}",
         f"frequency   {per_layer('mean_frequency_of_alive')} mean of those alive",
         *_detectors(facts),
         *_suppression(facts),
+        *_positional(facts),
+        *_contrast(facts),
     ]
 
 
 def printable(text: object) -> str:
     """Text of unknown origin as one line without control characters."""
     return "".join(pieces(str(text)))
+
+
+def _dead_share(facts: Mapping[str, Any]) -> list[str]:
+    """The dead as a share of a layer's neurons, with its interval over groups of sequences, where there is one."""
+    bounds = [facts.get(f"dead_{end}", []) for end in ("low", "high")]
+    shares = [
+        f"{100 * dead / max(1, facts['neurons_per_layer']):.1f}% ({100 * low:.1f}–{100 * high:.1f}%)"
+        for dead, low, high in zip(facts["dead"], *bounds, strict=False)
+        if low is not None and low == low  # neither null nor NaN: a text of one group has none
+    ]
+    return [f"  share     {'  '.join(shares)}"] if shares else []
 
 
 def _detectors(facts: Mapping[str, Any]) -> list[str]:
@@ -70,6 +84,31 @@ def _suppression(facts: Mapping[str, Any]) -> list[str]:
                 f"suppress    {share:.0f}% ({low:.0f}–{high:.0f}%) {whom} do so to their triggers; "
                 f"nulls: other neurons {neurons:.0f}%, other tokens {tokens:.0f}%"
             )
+    return lines
+
+
+def _positional(facts: Mapping[str, Any]) -> list[str]:
+    """Positional neurons by layer, and of which types they are."""
+    if "positional" not in facts:
+        return []
+    types = [
+        f"{name.replace('_', ' ')} {sum(count.values()):,} ({count['strong']:,} strong)"
+        for name, count in facts.get("position_types", {}).items()
+        if sum(count.values())
+    ]
+    of = f": {', '.join(types)}" if types else ""
+    return [f"positional  {' '.join(map(str, facts['positional']))} by layer{of}"]
+
+
+def _contrast(facts: Mapping[str, Any]) -> list[str]:
+    """Neurons of one label, and those silent in one, by label; of two labels these are the same neurons."""
+    lines = []
+    for key, title, least in (("label_only", "one label   active in", 2), ("label_silent", "all but one silent in", 3)):
+        found = facts.get(key, {})
+        if len(found) >= least:
+            each = ", ".join(f"{printable(label)} {count['all']:,}" for label, count in found.items())
+            supported = ", ".join(f"{count['supported']:,}" for count in found.values())
+            lines.append(f"{title} it alone: {each}; well supported {supported}")
     return lines
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import isnan
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from neurolens.activity import dead_upper_bound, mean_frequency_of_alive
 from neurolens.analyze import analyze_run
@@ -69,7 +72,10 @@ def summary(run: Run) -> list[str]:
         f"  detectors  {found[0]} of tokens, {found[1]} of bigrams, {found[2]} of trigrams by the paper's rules; "
         f"well supported: {supported[0]}, {supported[1]}, {supported[2]}",
         *_suppression(run),
+        *_positional(facts),
+        *_contrast(facts),
         *_example(run),
+        *_clearest(run),
     ]
 
 
@@ -92,6 +98,29 @@ def _suppression(run: Run) -> list[str]:
     return lines
 
 
+def _positional(facts: Mapping[str, Any]) -> list[str]:
+    """Positional neurons, and the type that most of them are; no line if positions are not analysed."""
+    if "positional" not in facts:
+        return []
+    types = {
+        name.replace("_", " "): (sum(count.values()), count["strong"])
+        for name, count in facts["position_types"].items()
+    }
+    strong, most = sum(strong for _, strong in types.values()), max(types, key=lambda name: types[name])
+    line = f"  positions  {sum(facts['positional'])} positional neurons (by layer: {_listed(facts['positional'])}), {strong} strong"
+    return [f"{line}; the most frequent type is {most} ({types[most][0]})" if types[most][0] else line]
+
+
+def _contrast(facts: Mapping[str, Any]) -> list[str]:
+    """Neurons of one label, and of these the well supported ones; no line if labels are not contrasted."""
+    if "label_only" not in facts:
+        return []
+    found = facts["label_only"]
+    each = ", ".join(f"{label} {count['all']:,}" for label, count in found.items())
+    supported = ", ".join(f"{count['supported']:,}" for count in found.values())
+    return [f"  contrast   neurons active in one kind of text alone: {each}; well supported: {supported}"]
+
+
 def _example(run: Run) -> list[str]:
     """The example with the most tokens, of these the most active; no line if there is none."""
     examples = run.examples()
@@ -101,6 +130,17 @@ def _example(run: Run) -> list[str]:
     texts = ", ".join(ascii(examples.token(token.id)) for token in best.triggers)
     name = f"{best.layer}.{best.neuron}"
     return [f"  for example {name} fires on {texts}: neurolens neuron {run.path} {name}"]
+
+
+def _clearest(run: Run) -> list[str]:
+    """The positional neuron that depends most on the position, strong ones first; no line without any."""
+    if "positions" not in run.parts or not len(run.positions["neuron"]):
+        return []
+    found = run.positions
+    best = np.lexsort((found["mi_corrected"], found["strength"] == "strong"))[-1]
+    name = f"{found['layer'][best]}.{found['neuron'][best]}"
+    kind = f"{found['type'][best]}, {found['strength'][best]}".replace("_", " ")
+    return [f"  for example {name} depends on the position ({kind}): neurolens neuron {run.path} {name}"]
 
 
 def _listed(values: object) -> str:
