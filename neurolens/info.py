@@ -103,7 +103,7 @@ def _positional(facts: Mapping[str, Any]) -> list[str]:
 def _contrast(facts: Mapping[str, Any]) -> list[str]:
     """Neurons of one label, and those silent in one, by label; of two labels these are the same neurons."""
     lines = []
-    for key, title, least in (("label_only", "one label   active in", 2), ("label_silent", "all but one silent in", 3)):
+    for key, title, least in (("label_only", "one label   active in", 2), ("label_silent", "            silent in", 3)):
         found = facts.get(key, {})
         if len(found) >= least:
             each = ", ".join(f"{printable(label)} {count['all']:,}" for label, count in found.items())

@@ -59,7 +59,7 @@ def test_neurons_of_one_label() -> None:
     only, silent = counts((1200, 3), (0, 0), (7, 7)), counts((1, 0), (2, 1), (3, 2))
     assert told(label_only=only, label_silent=silent) == [
         "one label   active in it alone: code 1,200, a\\x1bb 0, math 7; well supported 3, 0, 7",
-        "all but one silent in it alone: code 1, a\\x1bb 2, math 3; well supported 0, 1, 2",
+        "            silent in it alone: code 1, a\\x1bb 2, math 3; well supported 0, 1, 2",
     ]
     two = counts((4, 3), (5, 0))
     (line,) = told(label_only=two, label_silent=two)  # silent in one is active in the other
@@ -74,10 +74,11 @@ def test_the_demo_says_nothing_of_what_is_not_analysed(lines: Any) -> None:
 
 def test_the_demo_counts() -> None:
     assert demonstrate._positional(POSITIONS) == [
-        "  positions  1015 positional neurons (by layer: 12 1003), 1000 strong; the most frequent type is oscillatory (1004)"
+        "  positions  1015 positional neurons (by layer: 12 1003), 1000 of them strong; the most frequent type: "
+        "oscillatory (1004)"
     ]
     none = {"positional": [0, 0], "position_types": {"oscillatory": {"weak": 0, "strong": 0}}}
-    assert demonstrate._positional(none) == ["  positions  0 positional neurons (by layer: 0 0), 0 strong"]
+    assert demonstrate._positional(none) == ["  positions  0 positional neurons (by layer: 0 0), 0 of them strong"]
     assert demonstrate._contrast({"label_only": {"code": {"all": 1200, "supported": 3}}}) == [
         "  contrast   neurons active in one kind of text alone: code 1,200; well supported: 3"
     ]

@@ -102,13 +102,13 @@ def _positional(facts: Mapping[str, Any]) -> list[str]:
     """Positional neurons, and the type that most of them are; no line if positions are not analysed."""
     if "positional" not in facts:
         return []
-    types = {
-        name.replace("_", " "): (sum(count.values()), count["strong"])
-        for name, count in facts["position_types"].items()
-    }
-    strong, most = sum(strong for _, strong in types.values()), max(types, key=lambda name: types[name])
-    line = f"  positions  {sum(facts['positional'])} positional neurons (by layer: {_listed(facts['positional'])}), {strong} strong"
-    return [f"{line}; the most frequent type is {most} ({types[most][0]})" if types[most][0] else line]
+    types = {name.replace("_", " "): sum(count.values()) for name, count in facts["position_types"].items()}
+    strong = sum(count["strong"] for count in facts["position_types"].values())
+    found, most = sum(facts["positional"]), max(types, key=lambda name: types[name])
+    line = (
+        f"  positions  {found} positional neurons (by layer: {_listed(facts['positional'])}), {strong} of them strong"
+    )
+    return [f"{line}; the most frequent type: {most} ({types[most]})" if found else line]
 
 
 def _contrast(facts: Mapping[str, Any]) -> list[str]:
