@@ -698,6 +698,9 @@ def test_the_command_prints_the_card(planted: Planted, run: Run, run_path: Path,
     assert {tuple(one["tokens"]) for one in card["ngrams"][2]["triggers"] if one["covered"]} >= set(neuron.triggers)
     assert card["ngrams"][2]["triggers"][0]["rate"] <= 1 and len(card["contexts"]) == 16
     assert len(card["update"]["promoted"]) == 10 and card["update"]["source"] == "run"
+    assert len(card["positions"]["frequency"]) == 64 and card["positions"]["dependence"]["p"] <= 1
+    assert card["frequency_low"] < card["frequency"] < card["frequency_high"] and card["design_effect"] > 0
+    assert card["contrast"]["dependence"]["low"] < card["contrast"]["dependence"]["high"]
 
 
 def other(planted: Planted) -> PlantedNeuron:
@@ -786,12 +789,20 @@ def test_a_run_without_vocabulary_shows_ids(planted: Planted, copy: Path, shown:
 def test_parts_of_an_analysis(copy: Path, shown: Callable[..., str]) -> None:
     analyze_run(copy, only=["dead", "ngrams"], lengths=1)
     assert open_run(copy).neuron(0, 20).ngrams[-1].n == 1 and open_run(copy).neuron(0, 20).update is None
-    for name in ("ngrams", "updates"):
+    for name in ("ngrams", "positions", "contrast", "updates"):
         attributes = json.loads((copy / "results" / "zarr.json").read_text())
         attributes["attributes"]["parts"].pop(name, None)
         (copy / "results" / "zarr.json").write_text(json.dumps(attributes))
     text = shown(copy, "0.20")
     assert "n-grams     not analysed" in text and "contexts" in text and "\ntokens" not in text
+    assert "P(active) at 64 positions" in text and "mutual information" not in text and "class       not dead" in text
+
+
+def test_labels_that_are_not_counted_by_group(run: Run, copy: Path) -> None:
+    """Of very many labels: activations and tokens are there, intervals are not."""
+    shutil.rmtree(copy / "counts/layers/00/group_label")
+    found, expected = open_run(copy).neuron(0, 20).labels, run.neuron(0, 20).labels
+    assert found == {name: replace(rate, low=None, high=None) for name, rate in expected.items()} != expected
 
 
 @pytest.mark.parametrize(
