@@ -102,7 +102,9 @@ def neuron_columns(store: Store) -> list[str]:
 def mark(store: Store, part: str, asked: Mapping[str, Any]) -> None:
     """Say that a part's results are whole, once they are on the disk."""
     store.settle("counts", "results")
-    store.set_attributes("results", {"parts": {**marks(store), part: dict(asked)}, "n_tokens": store.n_tokens})
+    found = {**marks(store), part: dict(asked)}
+    in_order = {name: found[name] for name in PARTS if name in found}  # the same whatever was done again
+    store.set_attributes("results", {"parts": in_order, "n_tokens": store.n_tokens})
 
 
 def withdraw(store: Store, parts: Iterable[str]) -> list[str]:

@@ -120,6 +120,7 @@ def test_figures_a_run_is_not_analysed_for_are_left_out_and_named_ones_refused(
     ask("analyze", path, "--only", "ngrams", "--ngrams", "1", "--min-rate", "90", "--json")
     done = ask("plot", path, "-o", tmp_path / "figures", "--format", "svg", "--json")
     left_out = {"covering-bigrams", "covering-trigrams", "detectors-trigrams", "covered-trigrams", "new-trigrams"}
+    left_out |= {"positional-types", "positional", "position-ranges", "positional-training", "contrast"}
     assert set(done["left_out"]) == left_out | {"examples", "suppression"} and len(done["written"]) == 7
     assert done["left_out"]["examples"] == "run is not analysed for updates"
     assert neurolens(["plot", str(path), "-o", str(tmp_path), "--figure", "dead", "--figure", "covering-trigrams"]) == 1
@@ -177,7 +178,7 @@ def test_a_layer_without_an_alive_neuron_is_null(
 def test_export_prints_the_path(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert neurolens(["export", str(folder / "run.zarr"), str(tmp_path / "n.csv")]) == 0
     out, err = capsys.readouterr()
-    assert out == f"{tmp_path / 'n.csv'}\n" and "216 neurons, 20 columns" in err
+    assert out == f"{tmp_path / 'n.csv'}\n" and "216 neurons, 40 columns" in err
 
 
 def test_triggers_have_their_text(tiny_model: Path, folder: Path, tmp_path: Path) -> None:
@@ -240,7 +241,7 @@ def sample(option: click.Option) -> tuple[str, list[str]]:
     if isinstance(option.type, click.Choice):
         value = str(option.type.choices[-1])
         return value, [flag, value]
-    values = {"count": "5k", "layers": "0,2-3", "integer": "7", "integer range": "7"}
+    values = {"count": "5k", "layers": "0,2-3", "integer": "7", "integer range": "7", "float": "0.25"}
     if option.type.name == "label=share":
         return "wiki=2;Wikipedia (en)=1", [flag, "wiki=2", flag, "Wikipedia (en)=1"]
     value = values.get(option.type.name, "some")
@@ -417,7 +418,7 @@ def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     }  # fmt: skip
     command = [bash, "--norc", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
-    offered = ["--max-covering", "--max-covering-ngrams", "--min-rate", "--min-occurrences", "--model"]
+    offered = ["--max-covering", "--max-covering-ngrams", "--min-rate", "--min-occurrences", "--min-position-mi", "--model"]
     assert done.stdout.split() == offered, done.stderr
     assert done.stderr == ""
 

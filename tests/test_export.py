@@ -279,7 +279,7 @@ def test_requests_that_cannot_be_meant(run: Run, tmp_path: Path) -> None:
     refused(run, run.path / "t.csv", "inside the run")
     refused(run, tmp_path / "t.csv", "no layer 1, 3; it has 0, 2, 5, 11", layers=[0, 1, 3])
     refused(run, tmp_path / "t.csv", "no layer to export", layers=[])
-    refused(run, tmp_path / "t.csv", "neurons or triggers", table="contexts")
+    refused(run, tmp_path / "t.csv", "neurons, triggers, positions", table="contexts")
     (tmp_path / "folder.csv").mkdir()
     refused(run, tmp_path / "folder.csv", "is a folder", force=True)
     assert only(tmp_path, "folder.csv") and only(tmp_path / "folder.csv")
@@ -334,7 +334,7 @@ def test_a_stopped_export_leaves_what_was_there(
 def test_a_table_is_exported_once_its_part_of_the_analysis_is_whole(copy: Run, tmp_path: Path, part: str) -> None:
     """Neurons need `dead`, triggers `ngrams`; columns of a part that is not whole are left out."""
     Store.open(copy.path, write=True).set_attributes("results", {"parts": {part: ANALYSIS[part]}, "n_tokens": 16})
-    (right, wrong) = TABLES if part == "dead" else TABLES[::-1]
+    right, wrong = ("neurons", "triggers") if part == "dead" else ("triggers", "neurons")
     refused(
         copy, tmp_path / "t.csv", "not analysed for (dead|ngrams); run 'neurolens analyze", NeurolensError, table=wrong
     )
