@@ -127,7 +127,7 @@ class Card:
         found = ["dead"] if self.dead else ["dead but for </s>"] if self.dead_but_bos else []
         found += [f"{g.word} detector{', well supported' if g.supported else ''}" for g in self.ngrams if g.detector]
         if self.positions and (kind := self.positions.kind):
-            found.append(f"positional neuron ({kind.type}, {kind.strength})")
+            found.append(f"positional neuron ({kind.words})")
         if self.contrast:
             for text, label, supported in self.contrast.tell("of one label ({})", "silent in one label ({})"):
                 found.append(text.format(name(label)) + (", well supported" if supported else ""))

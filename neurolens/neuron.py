@@ -129,7 +129,7 @@ def _profile(store: Store, asked: Mapping[str, Any] | None, column: Column, laye
         return store.read(f"{folder}/{name}", row).item()
 
     def word(name: str) -> str:
-        return store.attributes(f"{folder}/{name}")["names"][value(name)].replace("_", " ")
+        return store.attributes(f"{folder}/{name}")["names"][value(name)]
 
     of = np.flatnonzero(store.read(f"{folder}/ranges/row") == row)
     ranges = [store.read(f"{folder}/ranges/{each.name}")[of].tolist() for each in fields(Range)]

@@ -58,7 +58,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a positional neuron is: type and strength, in words; period and phase in positions (None for what does not
+    """What a positional neuron is: type and strength, as tables name them; period and phase in positions (None for what does not
     oscillate); mean correlation of the labels' curves (None with one label); share of resamplings in which it is
     positional, of the same type and strength; its ranges, by position."""
 
@@ -69,6 +69,11 @@ class Kind:
     agreement: float | None
     stability: float
     ranges: tuple[Range, ...]
+
+    @property
+    def words(self) -> str:
+        """`both extremes, strong`."""
+        return f"{self.type}, {self.strength}".replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ class Profile:
             found = self.dependence.clauses(f"at most {nats(self.threshold)}")
             return sentence("  ✗ ", ["not positional", *found], width)
         what = self.kind
-        clauses = [f"positional: {what.type}, {what.strength}", *self.dependence.clauses()]
+        clauses = [f"positional: {what.words}", *self.dependence.clauses()]
         if what.period is not None and what.phase is not None:
             clauses.append(f"period {what.period:.1f}, phase {what.phase:.1f}")
         if what.agreement is not None:

@@ -223,8 +223,8 @@ def test_positional_neurons_are_the_planted_ones(planted: Planted, run: Run) -> 
         card = run.neuron(0, neuron.neuron)
         assert card.positions is not None and card.positions.kind is not None and card.positions.dependence is not None
         kind = card.positions.kind
-        assert (kind.type.replace(" ", "_"), kind.strength) == (neuron.position_type, neuron.position_strength)
-        assert f"positional neuron ({kind.type}, {kind.strength})" in card.classes
+        assert (kind.type, kind.strength) == (neuron.position_type, neuron.position_strength)
+        assert f"positional neuron ({kind.type.replace('_', ' ')}, {kind.strength})" in card.classes
         low, high = card.positions.dependence.low, card.positions.dependence.high
         assert low is not None and high is not None and low <= card.positions.dependence.corrected <= high
         assert card.positions.dependence.corrected > card.positions.threshold == 0.05
@@ -598,9 +598,10 @@ def test_what_is_not_positional() -> None:
 
 def test_weak_ones_are_nearly_so_and_ranges_are_cut() -> None:
     many = tuple(Range(8 * i, 8 * i + 4, bool(i % 2), 0.96, 9) for i in range(100))
-    kind = Kind("both extremes", "weak", None, None, None, 0.5, many)
+    kind = Kind("both_extremes", "weak", None, None, None, 0.5, many)
     lines = Profile((1, 2), (9, 9), FOUND, kind, 0.05).lines(72)
     always, never = lines[-2:]
+    assert any(line.startswith("  ✓ positional: both extremes, weak;") for line in lines)
     assert always.startswith("    nearly always  8–11, 24–27, 40–43, ") and never.startswith(
         "    nearly never   0–3, 16–19, "
     )
