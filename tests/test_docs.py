@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+import math
 import re
+import shutil
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,22 @@ from conftest import POSITIONS
 
 from neurolens import parts
 from neurolens.analyze import analyze_run
+from neurolens.bootstrap import Bootstrap
 from neurolens.cli import cli
 from neurolens.collect import collect
+from neurolens.contrast import ContrastRules
 from neurolens.corpus import Corpus
+from neurolens.curves import PositionRules
 from neurolens.detectors import Rules
 from neurolens.run import Run, open_run
+from neurolens.store import Store
+from neurolens.tables import STRENGTHS, TYPES
 from neurolens.updates import Settings
 
 DOCS = Path(__file__).parents[1] / "docs"
 STORE, METHOD = (DOCS / "store.md").read_text(encoding="utf-8"), (DOCS / "method.md").read_text(encoding="utf-8")
 NOT_THRESHOLDS = {"only", "model", "device", "as_json"}  # of analyze: what to do, and with what
+SETTINGS = (Rules, Settings, PositionRules, ContrastRules, Bootstrap)
 WIDE = {"uint16+": {"uint16", "uint32"}}
 
 
@@ -104,15 +112,19 @@ def test_store_page_has_every_array_and_no_other(run: Run) -> None:
 
 def test_numbers_carry_their_units_and_nothing_else_does(run: Run) -> None:
     """A number is a float or counts something; flags, ids, places and axes have no unit."""
-    without = {"neuron", "n", "layer", "tokens", "promoted", "suppressed", "suppresses_triggers"}
+    without = {"neuron", "n", "layer", "tokens", "promoted", "suppressed", "suppresses_triggers", "row", "first", "stop"}
+    without |= {"type", "strength", "position_type", "position_strength", "label_only", "label_silent"}
+    without |= {"p", "position_p", "label_p"}
     for found in (path for path in stored(run) if path.startswith(("results/", "counts/"))):
         path = found.replace("/LL/", "/00/")
         name, kind = path.split("/")[-1], run.store.read(path).dtype.kind
         unit = run.store.attributes(path).get("units")
-        assert (unit is not None) == (kind != "b" and name not in without), path
+        counted = kind != "b" and (name not in without or path == "results/positions/ranges/n")
+        assert (unit is not None) == counted, path
     units = {name: run.store.attributes(f"results/neurons/{name}").get("units") for name in run.neurons}
     assert units["frequency"] == "share of tokens" and units["trigrams_95"] == "n-grams"
     assert units["trigger_projection_centred"] == "logit per unit of activation"
+    assert units["label_mi_low"] == units["position_mi"] == "nats"
 
 
 def test_store_page_has_every_attribute(run: Run) -> None:
@@ -122,7 +134,12 @@ def test_store_page_has_every_attribute(run: Run) -> None:
     assert run.store.attributes("results/contexts").keys() == {"seed", "units"}
     for folder in ("results/by_layer", "results/overall"):
         assert run.store.attributes(folder) == {"support": ["all", "supported"]}
-    for name in ("parts", "n_tokens", "seed", "units", "support", "all", "supported"):
+    assert run.store.attributes("results/positions/by_layer") == {"type": list(TYPES[1:]), "strength": list(STRENGTHS[1:])}
+    for name in ("neurons/position_type", "neurons/position_strength", "positions/type", "positions/strength"):
+        kinds = TYPES if name.endswith("type") else STRENGTHS
+        assert run.store.attributes(f"results/{name}") == {"names": list(kinds)}
+    listed = ("parts", "n_tokens", "seed", "units", "names", "support", "all", "supported", *TYPES[1:], *STRENGTHS[1:])
+    for name in listed:
         assert f"`{name}`" in STORE.split("## What analyze writes")[1].split("## What certify writes")[0], name
     rows = {names(cell)[0]: (names(needs), names(mark)) for cell, needs, mark, _ in tables(STORE)["part"]}
     assert rows.keys() == set(parts.PARTS)
@@ -131,17 +148,14 @@ def test_store_page_has_every_attribute(run: Run) -> None:
         assert {name for name in mark if not name.startswith("--")} == run.parts[part].keys()
 
 
-def test_store_page_says_whose_a_column_is() -> None:
-    """As parts.py has it, which removes a part's columns when its mark is taken back."""
-    owner = {name: part for name, (_, _, part) in documented().items() if part}
-    for name, part in owner.items():
-        folder, _, column = name.rpartition("/")
-        if folder == "results/neurons" and column != "layer":
-            assert parts.part_of(column) == part, name
-    updates = {name for name, part in owner.items() if part == "updates"}
-    assert {name.rpartition("/")[2] for name in updates if "triggers/" in name} == set(parts.TRIGGER_UPDATES)
-    for folder in ("by_layer", "overall"):
-        assert {name.rpartition("/")[2] for name in updates if f"{folder}/" in name} == set(parts.LAYER_UPDATES)
+@pytest.mark.parametrize("part", parts.PARTS)
+def test_store_page_says_whose_a_column_is(run: Run, tmp_path: Path, part: str) -> None:
+    """Taken back, a part and those that need it lose their columns, and no other part any of its own."""
+    path = tmp_path / "r.zarr"
+    shutil.copytree(run.path, path)
+    gone = parts.withdraw(Store.open(path, write=True), [part])
+    owner = {name: owner for name, (_, _, owner) in documented().items() if owner and name != "results/neurons/layer"}
+    assert stored(run).keys() - stored(open_run(path)).keys() == {name for name in owner if owner[name] in gone}
 
 
 def test_method_page_has_every_column() -> None:
@@ -167,8 +181,8 @@ def options_of_analyze() -> dict[str, click.Option]:
 def constant(name: str) -> Any:
     """What a name of the table's column *in Python* stands for: `Rules.coverage`, `scan.SEED`."""
     owner, _, attribute = name.partition(".")
-    found = {"Rules": Rules(), "Settings": Settings()}.get(owner)
-    return getattr(found or importlib.import_module(f"neurolens.{owner}"), attribute)
+    settings = {kind.__name__: kind for kind in SETTINGS}
+    return getattr(settings[owner]() if owner in settings else import_module(f"neurolens.{owner}"), attribute)
 
 
 def test_method_page_has_every_threshold_with_its_default() -> None:
@@ -177,13 +191,14 @@ def test_method_page_has_every_threshold_with_its_default() -> None:
     options = options_of_analyze()
     assert given == {option.opts[0]: str(False if option.is_flag else option.default) for option in options.values()}
     python = {names(cell)[0]: default for _, default, _, cell, _ in rows}
-    for kind in (Rules, Settings):
+    for kind in SETTINGS:
         assert {f"{kind.__name__}.{field.name}" for field in fields(kind)} <= python.keys()
     for name, default in python.items():
         if name.startswith("analyze_run("):
             continue  # held by the option
         value = constant(name)
-        assert default == (f"{value:.4f}" if isinstance(value, float) and value > 1 else str(value)), name
+        same = isinstance(value, float) and math.isclose(float(default), value, rel_tol=1e-4)
+        assert same or default == str(value), name
     for option in options.values():  # beside what it changes, not in the table alone
         assert METHOD.count(f"`{option.opts[0]}`") > 1, option.opts[0]
 
