@@ -58,9 +58,9 @@ class Range:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a positional neuron is: type and strength, as tables name them; period and phase in positions (None for what does not
-    oscillate); mean correlation of the labels' curves (None with one label); share of resamplings in which it is
-    positional, of the same type and strength; its ranges, by position."""
+    """What a positional neuron is: type and strength, as tables name them; period and phase in positions (None for what
+    does not oscillate); mean correlation of the labels' curves (None with one label); share of resamplings in which it
+    is positional, of the same type and strength; its ranges, by position."""
 
     type: str
     strength: str
