@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurolens import UsageError
-from neurolens.activity import dead_upper_bound, mean_frequency_of_alive, saturation
+from neurolens.activity import saturation
 from neurolens.bits import unpack
 from neurolens.bootstrap import Bootstrap, draw_groups
 from neurolens.certificate import Certificate
 from neurolens.contrast import difference
 from neurolens.curves import Stages, find_stages
 from neurolens.examples import Examples, find_examples
+from neurolens.facts import gather_facts
 from neurolens.parts import LAYER_UPDATES, marks, neuron_columns, require
 from neurolens.store import Store
-from neurolens.tables import GRAMS, STRENGTHS, SUPPORT, TYPES, ByLabel, ByLayer, Neurons, Positions, Table, named
+from neurolens.tables import STRENGTHS, SUPPORT, TYPES, ByLabel, ByLayer, Neurons, Positions, Table, named
 from neurolens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -261,75 +262,14 @@ class Run:
         layers: Iterable[int] | None = None,
         force: bool = False,
     ) -> Export:
-        """Write a table of results, `neurons`, `triggers` or `positions`, to a .parquet or .csv file; see `export_table`."""
+        """Write a table, `neurons`, `triggers` or `positions`, to a .parquet or .csv file; see `export_table`."""
         from neurolens.export import export_table
 
         return export_table(self.store, path, table=table, layers=layers, force=force)
 
     def info(self) -> dict[str, Any]:
-        """What the run is and holds, as plain numbers and strings."""
-        store = self.store
-        progress = store.progress()
-        certificate = self.certificate
-        sequences, positions = store.shape
-        stored = store.stored_bytes("layers")
-        raw = len(store.layers) * store.neurons * store.n_tokens // 8
-        known = {
-            "path": str(store.path),
-            "model": store.attrs["model"]["id"],
-            "layers": store.layers,
-            "neurons_per_layer": store.neurons,
-            "tokens": store.n_tokens,
-            "sequences": sequences,
-            "positions": positions,
-            "labels": {
-                name: int(n)
-                for name, n in zip(
-                    store.attrs["label_names"], np.bincount(store.read("label"), minlength=1) * positions, strict=False
-                )
-            },
-            "dtype": store.attrs["dtype"],
-            "blocks_done": int(progress.sum()),
-            "blocks": int(progress.size),
-            "block_tokens": int(store.attrs["block_sequences"]) * positions,
-            "stored_bytes": stored,
-            "raw_bytes": raw,
-            "versions": store.attrs["versions"],
-            "certificate": None if certificate is None else certificate.to_dict(),
-        }
-        if not self.analyzed:
-            return {**known, "analyzed": []}
-        neurons = self.neurons
-        entropy = entropy_bytes(neurons["frequency"], store.n_tokens)
-        dead = neurons["dead"]
-        return {
-            **known,
-            "analyzed": list(self.parts),
-            "entropy_bytes": round(entropy),
-            "stored_over_entropy": round(stored / entropy, 4) if entropy else None,
-            "rules": neurons.rules,
-            "dead": dead.sum(1).tolist(),
-            "dead_but_bos": neurons["dead_but_bos"].sum(1).tolist(),
-            "dead_frequency_upper_bound": dead_upper_bound(store.n_tokens),
-            "mean_frequency_of_alive": [
-                round(x, 6) for x in mean_frequency_of_alive(neurons["frequency"], dead).tolist()
-            ],
-            **{
-                f"{gram}_detectors{suffix}": neurons[f"{gram}_detector{suffix}"].sum(1).tolist()
-                for gram in GRAMS[: self.parts.get("ngrams", {}).get("lengths", 0)]
-                for suffix in ("", "_supported")
-            },
-            **self._suppression(),
-        }
-
-    def _suppression(self) -> dict[str, Any]:
-        """Of the token detectors the share that suppress their triggers, beside the nulls; by support."""
-        if "updates" not in self.parts:
-            return {}
-        overall = self.by_layer.overall
-        return {
-            name: {support: float(overall[name][i, 0]) for i, support in enumerate(SUPPORT)} for name in LAYER_UPDATES
-        }
+        """What the run is and holds, as plain numbers and strings; see `gather_facts`."""
+        return gather_facts(self)
 
     def __repr__(self) -> str:
         state = f"analysed ({', '.join(self.parts)})" if self.analyzed else "not analysed"
@@ -344,14 +284,3 @@ class Run:
 def open_run(path: str | Path) -> Run:
     """Open a run to look at. Raises NeurolensError if there is none at `path`."""
     return Run(Store.open(Path(path)))
-
-
-def entropy_bytes(frequency: np.ndarray, n_tokens: int) -> float:
-    """Zero-order entropy of the bits in bytes, Σ H(frequency) · tokens / 8: what independent bits would take at least.
-
-    `frequency` float64, any shape, in [0, 1]. 0 for neurons that are never or always active.
-    """
-    rest = 1 - frequency
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(frequency > 0, frequency * np.log2(frequency), 0) + np.where(rest > 0, rest * np.log2(rest), 0)
-    return float(-terms.sum()) * n_tokens / 8

@@ -16,7 +16,8 @@ from neurolens.analyze import analyze_run
 from neurolens.collect import collect
 from neurolens.corpus import Corpus
 from neurolens.detectors import Rules
-from neurolens.run import entropy_bytes, open_run
+from neurolens.facts import entropy_bytes
+from neurolens.run import open_run
 from neurolens.store import Store, lock
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "store.md"
