@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,12 +10,9 @@ from neurolens.activity import dead_upper_bound, mean_frequency_of_alive
 from neurolens.parts import LAYER_UPDATES
 from neurolens.tables import GRAMS, SUPPORT
 
-if TYPE_CHECKING:
-    from neurolens.run import Run
 
-
-def gather_facts(run: Run) -> dict[str, Any]:
-    """What `info` and `--json` say of a run; numbers that are not there are NaN.
+def gather_facts(run: Any) -> dict[str, Any]:
+    """What `info` and `--json` say of an open `Run`; numbers that are not there are NaN.
 
     Of results, what is analysed: lists by layer, `position_types` by type and strength, `label_only` and `label_silent`
     by label (with two labels or more).
@@ -62,7 +59,7 @@ def entropy_bytes(frequency: np.ndarray, n_tokens: int) -> float:
     return float(-terms.sum()) * n_tokens / 8
 
 
-def _activity(run: Run) -> dict[str, Any]:
+def _activity(run: Any) -> dict[str, Any]:
     neurons, spread = run.neurons, run.neurons.activity
     assert spread is not None
     frequency, dead = neurons["frequency"], neurons["dead"]
@@ -79,7 +76,7 @@ def _activity(run: Run) -> dict[str, Any]:
     }
 
 
-def _detectors(run: Run) -> dict[str, Any]:
+def _detectors(run: Any) -> dict[str, Any]:
     return {
         f"{gram}_detectors{suffix}": run.neurons[f"{gram}_detector{suffix}"].sum(1).tolist()
         for gram in GRAMS[: run.parts["ngrams"]["lengths"]]
@@ -87,13 +84,13 @@ def _detectors(run: Run) -> dict[str, Any]:
     }
 
 
-def _suppression(run: Run) -> dict[str, Any]:
+def _suppression(run: Any) -> dict[str, Any]:
     """Of the token detectors the share that suppress their triggers, beside the nulls; by support."""
     overall = run.by_layer.overall
     return {name: {support: float(overall[name][i, 0]) for i, support in enumerate(SUPPORT)} for name in LAYER_UPDATES}
 
 
-def _positional(run: Run) -> dict[str, Any]:
+def _positional(run: Any) -> dict[str, Any]:
     by_layer = run.positions.by_layer
     count = by_layer["count"].sum(2)
     return {
@@ -105,7 +102,7 @@ def _positional(run: Run) -> dict[str, Any]:
     }
 
 
-def _contrast(run: Run) -> dict[str, Any]:
+def _contrast(run: Any) -> dict[str, Any]:
     table = run.contrast
     labels = table.coords["label"]
     if len(labels) < 2:
