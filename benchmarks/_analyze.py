@@ -81,6 +81,11 @@ def spans_of(parts: list[str]) -> Spans:
     spans.around(scan, "tabulate", lambda rows, variable: f"counts by {variable.name}")
     spans.around(scan, "judge", "detectors judged")
     spans.around(scan, "_count_grams", "tables of n-grams")
+    spans.around(scan, "measure_positions", "information of positions")
+    spans.around(scan, "describe_positional", "positional neurons")
+    spans.around(scan, "measure_design", "design effects")
+    spans.around(analyze, "measure_spread", "intervals of activity")
+    spans.around(analyze, "contrast_labels", "contrasts")
     spans.around(updates, "_list_detectors", "control tokens chosen")
     if "updates" in parts:
         from neurolens.projection import Unembedding

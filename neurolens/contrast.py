@@ -17,6 +17,7 @@ from neurolens.counts import sum_categories
 from neurolens.information import LEAST_EXPECTED, measure_information, mutual_information
 
 MOST_LABELS = 100  # counted by group and label together: 4,096 neurons × 20 groups × 100 labels take 16 MB a layer
+ENTRIES = 1 << 22  # counts resampled at a time (8 bytes each): 64 MB
 
 
 @dataclass(frozen=True)
@@ -63,22 +64,23 @@ def contrast_labels(
     by_label, tokens = on.sum(1, dtype=np.int64), total.sum(0)
     information = measure_information(by_label, tokens, design_effect=np.maximum(1, design_effect))
     neurons, summary = _find_silences(by_label, tokens, design_effect, rules)
-    replicates = {name: [] for name in ("mi", "frequency", "dead")}
-    counts, active = on.astype(np.float64), (on > 0).astype(np.float64)
-    for drawn in groups.weights:
-        resampled = np.tensordot(counts, drawn, (1, 0))
-        of = drawn @ total
-        replicates["mi"].append(mutual_information(resampled, of))
-        replicates["frequency"].append(resampled.mean(0) / np.maximum(1, of) if len(on) else np.zeros(len(tokens)))
-        replicates["dead"].append(_share(np.tensordot(active, drawn > 0, (1, 0)) == 0))
-    estimates = {
-        "frequency": by_label.mean(0) / np.maximum(1, tokens) if len(on) else np.zeros(len(tokens)),
-        "dead": _share(by_label == 0),
-    }
-    for name, estimate in estimates.items():
-        low, high = groups.interval(estimate, np.array(replicates[name]))
-        summary |= {name: estimate, f"{name}_low": np.maximum(0, low), f"{name}_high": np.minimum(1, high)}
-    low, high = groups.interval(information.corrected, np.array(replicates["mi"]))
+    low, high = np.full((2, len(on)), np.nan)
+    sums = {name: np.zeros((len(groups.weights), len(tokens))) for name in ("frequency", "dead")}
+    step = max(1, ENTRIES // max(1, total.size))
+    for part in (slice(first, first + step) for first in range(0, len(on), step)):
+        counts, active = on[part].astype(np.float64), (on[part] > 0).astype(np.float64)
+        mi = np.zeros((len(groups.weights), len(counts)))
+        for i, drawn in enumerate(groups.weights):
+            resampled, of = np.tensordot(counts, drawn, (1, 0)), drawn @ total
+            mi[i] = mutual_information(resampled, of)
+            sums["frequency"][i] += resampled.sum(0)  # whole numbers: the same however neurons are cut in parts
+            sums["dead"][i] += (np.tensordot(active, drawn > 0, (1, 0)) == 0).sum(0)
+        low[part], high[part] = groups.interval(information.corrected[part], mi)
+    sums["frequency"] /= np.maximum(1, groups.weights @ total)
+    for name, whole in (("frequency", by_label.sum(0) / np.maximum(1, tokens)), ("dead", (by_label == 0).sum(0))):
+        estimate = whole / max(1, len(on))
+        ends = groups.interval(estimate, sums[name] / max(1, len(on)))
+        summary |= {name: estimate, f"{name}_low": np.maximum(0, ends[0]), f"{name}_high": np.minimum(1, ends[1])}
     neurons = {
         "label_mi": information.plug_in,
         "label_mi_corrected": information.corrected,
@@ -130,8 +132,3 @@ def _find_silences(
         for suffix, of in (("", found), ("_supported", found & told)):
             summary[f"{name}{suffix}"] = np.bincount(label[of], minlength=len(tokens))
     return neurons, summary
-
-
-def _share(which: np.ndarray) -> np.ndarray:
-    """Share of the rows: bool `(neuron, label)` → float64 `(label,)`; 0 without neurons."""
-    return which.sum(0) / max(1, len(which))
