@@ -104,8 +104,11 @@ def smooth(on: np.ndarray, sequences: int, window: int) -> np.ndarray:
     return (sums[..., high] - sums[..., low]) / (sequences * (high - low))
 
 
-def find_types(on: np.ndarray, sequences: int, rules: PositionRules) -> Types:
-    """Types of curves: `on` unsigned `(row, position)`, counts of `sequences` tokens each, at least one."""
+def find_types(on: np.ndarray, sequences: int, rules: PositionRules, *, independent: float | None = None) -> Types:
+    """Types of curves: `on` unsigned `(row, position)`, counts of `sequences` tokens each, at least one.
+
+    `independent`: as how many sequences they scatter, if some are counted several times; None for all of them.
+    """
     rows, window, curves = len(on), rules.window(on.shape[1]), on[:, 1:].astype(np.int64)
     smoothed = smooth(curves, sequences, window)
     ranges = _find_ranges(curves, smoothed, sequences, window, rules)
@@ -122,7 +125,7 @@ def find_types(on: np.ndarray, sequences: int, rules: PositionRules) -> Types:
     )
     strong = exact & some
     if not some.all():
-        scatter = _scatter(curves[~some], smoothed[~some], sequences, window)
+        scatter = _scatter(curves[~some] / sequences, smoothed[~some], independent or sequences, window)
         strong[~some] = scatter > rules.scatter_p
     return Types(kind.astype(np.uint8), np.where(strong, STRONG, WEAK).astype(np.uint8), ranges)
 
@@ -151,13 +154,13 @@ def _cumulative(on: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _scatter(curves: np.ndarray, smoothed: np.ndarray, sequences: int, window: int) -> np.ndarray:
+def _scatter(curves: np.ndarray, smoothed: np.ndarray, sequences: float, window: int) -> np.ndarray:
     """P(as much scatter around the smoothed curve | binomial sampling): χ² with a degree of freedom a column.
 
     A curve that is smoothed with itself in the window has 1 − 1/w of the variance around it.
     """
     variance = smoothed * (1 - smoothed) / sequences * (1 - 1 / window)
-    apart = (curves / sequences - smoothed) ** 2
+    apart = (curves - smoothed) ** 2
     terms = np.divide(apart, variance, out=np.zeros_like(apart), where=variance > 0)  # without any there is no scatter
     return gammaincc(curves.shape[1] / 2, terms.sum(1) / 2)
 
@@ -165,18 +168,22 @@ def _scatter(curves: np.ndarray, smoothed: np.ndarray, sequences: int, window: i
 def find_periods(types: Types) -> tuple[np.ndarray, np.ndarray]:
     """(period, phase) of oscillatory curves in positions: float64 `(row,)` each, NaN for the others.
 
-    Period: from the middle of a range of always to the middle of the next, by least squares through the middles of all
-    ranges (neighbours of one kind count as one). Phase: the first middle of a range of always, modulo the period.
+    From the turns of a curve, each halfway between a range and the next one of the other kind: least squares of turns
+    up and turns down at one distance, the period. Phase: the middle of what is between a turn up and the next one
+    down, modulo the period. The ends of a sequence, which cut ranges off, are no turns.
     """
     period, phase = np.full((2, len(types.kind)), np.nan)
     ranges = types.ranges
     for row in np.flatnonzero(types.kind == OSCILLATORY):
         mine = slice(*np.searchsorted(ranges.row, [row, row + 1]))
         first, stop, always = ranges.first[mine], ranges.stop[mine], ranges.always[mine]
-        bounds = np.flatnonzero(np.diff(always.astype(np.int8), prepend=9, append=9))
-        middle = (first[bounds[:-1]] + stop[bounds[1:] - 1] - 1) / 2
-        half = float(np.polyfit(np.arange(len(middle)), middle, 1)[0])
-        period[row], phase[row] = 2 * half, middle[0 if always[0] else 1] % (2 * half)
+        turns = np.flatnonzero(always[1:] != always[:-1])
+        at, up = (stop[turns] + first[turns + 1]) / 2, always[turns + 1]
+        number = np.arange(len(turns)) // 2  # of its kind: they alternate
+        equations = np.stack([number, up, ~up], axis=1).astype(np.float64)
+        (distance, first_up, first_down), *_ = np.linalg.lstsq(equations, at)
+        period[row] = distance
+        phase[row] = ((first_up + first_down + (0 if up[0] else distance) - 1) / 2) % distance
     return period, phase
 
 

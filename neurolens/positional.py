@@ -82,9 +82,10 @@ def describe_positional(
     plug_in = np.zeros((replicates, len(chosen)))
     kind, strength = np.zeros((2, replicates, len(chosen)), np.uint8)
     for i, resampled in enumerate(_resample(by_group, groups.weights)):
-        number = int(groups.weights[i] @ sequences.sum(1))
+        of_group, drawn = sequences.sum(1), groups.weights[i]
+        number = int(drawn @ of_group)
         plug_in[i] = mutual_information(resampled[:, 1:], np.full(positions - 1, number))
-        again = find_types(resampled, number, rules)
+        again = find_types(resampled, number, rules, independent=number**2 / int(drawn**2 @ of_group))  # Kish 1965
         kind[i], strength[i] = again.kind, again.strength
     corrected, positional = found.rest.corrected[chosen], found.positional[chosen]
     low, high = groups.interval(corrected, plug_in)
