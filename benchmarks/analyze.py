@@ -10,8 +10,8 @@ positional neuron at T = 2,048).
 
 Every part is done by a process of its own: `dead`, then `ngrams`, `positions` and `contrast`, then `updates`, then
 `updates` of every neuron; at last all at once, as `neurolens analyze` does by default, from the start. Beside that,
-bits are read and no more. Where CPU time goes is measured in the same processes, around calls that take a stretch of neurons
-at a time. What is left out: Python's start and imports. What is compiled is compiled before, on a small run.
+bits are read and no more. Where CPU time goes is measured in the same processes, around calls that take a stretch of
+neurons at a time. What is left out: Python's start and imports. What is compiled is compiled before, on a small run.
 
 Bounded is the peak of resident memory, shared libraries and mapped weights included; beside it what is the process's
 own (anonymous), as seen 50 times a second.

@@ -166,7 +166,7 @@ def _scatter(curves: np.ndarray, smoothed: np.ndarray, sequences: float, window:
 
 
 def find_periods(types: Types) -> tuple[np.ndarray, np.ndarray]:
-    """(period, phase) of oscillatory curves in positions: float64 `(row,)` each, NaN for the others.
+    """(period, phase) of oscillatory curves in positions: float64 `(row,)` each, NaN for the others and under 3 turns.
 
     From the turns of a curve, each halfway between a range and the next one of the other kind: least squares of turns
     up and turns down at one distance, the period. Phase: the middle of what is between a turn up and the next one
@@ -178,6 +178,8 @@ def find_periods(types: Types) -> tuple[np.ndarray, np.ndarray]:
         mine = slice(*np.searchsorted(ranges.row, [row, row + 1]))
         first, stop, always = ranges.first[mine], ranges.stop[mine], ranges.always[mine]
         turns = np.flatnonzero(always[1:] != always[:-1])
+        if len(turns) < 3:
+            continue  # rules may call it oscillatory all the same; one distance of two kinds cannot be told
         at, up = (stop[turns] + first[turns + 1]) / 2, always[turns + 1]
         number = np.arange(len(turns)) // 2  # of its kind: they alternate
         equations = np.stack([number, up, ~up], axis=1).astype(np.float64)
