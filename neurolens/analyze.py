@@ -7,7 +7,7 @@ the weights say is updates.py's; here is what is read, written and marked (parts
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,13 +24,13 @@ from neurolens.contrast import MOST_LABELS, ContrastRules, contrast_labels
 from neurolens.curves import PositionRules
 from neurolens.detectors import TOP, Rules
 from neurolens.nulls import Controls
-from neurolens.parts import NEEDS, PARTS, mark, marks, units_of, withdraw
-from neurolens.positional import Positional, join_positional, summarize_positional
+from neurolens.parts import NEEDS, PARTS, mark, marks, withdraw
+from neurolens.results import write_array, write_by_layer, write_columns, write_counts, write_neurons, write_positional
 from neurolens.scan import SAMPLES, Scan, count_covered, join_scans, scan_rows
 from neurolens.shares import summarize
 from neurolens.store import Store, lock
-from neurolens.tables import GRAMS, NAMES, STRENGTHS, SUPPORT, TYPES
-from neurolens.tokens import SEED, Tokens, index_tokens
+from neurolens.tables import GRAMS
+from neurolens.tokens import SEED, index_tokens
 from neurolens.updates import Settings, project_layer
 from neurolens.vocabulary import Vocabulary
 
@@ -151,50 +151,25 @@ def _scan(
                 bar.update(len(part.contexts))
             whole = join_scans(parts)
             if counted:
-                for name, counts in whole.dense.items():
-                    _write(store, f"counts/layers/{layer:02d}/{name}", counts, ("neuron", *_axes(name)))
+                write_counts(store, f"counts/layers/{layer:02d}", whole.dense, ("neuron",))
                 spread, of_layer = measure_spread(whole.dense["group"], whole.columns["frequency"], tokens.groups)
                 whole.columns.update(spread)
                 activity.append(of_layer)
             for name, values in whole.triggers.items():
                 dims = ("trigger", "gram")[: values.ndim]
-                _write(store, f"results/layers/{layer:02d}/triggers/{name}", values, dims)
+                write_array(store, f"results/layers/{layer:02d}/triggers/{name}", values, dims)
             layers.append(replace(whole, dense={}, triggers={}))  # what is written need not be held
-    _write_neurons(store, {name: np.stack([scan.columns[name] for scan in layers]) for name in layers[0].columns})
+    write_neurons(store, [scan.columns for scan in layers])
     if counted:
-        for name, total in tokens.totals().items():
-            _write(store, f"counts/total/{name}", total, _axes(name))
+        write_counts(store, "counts/total", tokens.totals())
         store.write("results/neurons/layer", np.array(store.layers, "<i4"), ("layer",))
-        _write_columns(store, "results/activity", {name: _stack(activity, name) for name in activity[0]}, ("layer",))
-        _write(
-            store,
-            "results/contexts",
-            np.stack([scan.contexts for scan in layers]),
-            ("layer", "neuron", "sample"),
-            seed=SEED,
-        )
+        write_columns(store, "results/activity", _stacked(activity), ("layer",))
+        contexts = np.stack([scan.contexts for scan in layers])
+        write_array(store, "results/contexts", contexts, ("layer", "neuron", "sample"), seed=SEED)
     if tokens.grams:
         write_by_layer(store, *count_covered(layers, lengths))
     if "positions" in todo:
-        _write_positional(store, [scan.positional for scan in layers if scan.positional], tokens)
-
-
-def _write_positional(store: Store, found: list[Positional], tokens: Tokens) -> None:
-    """Write the positional neurons of all layers as one table, their ranges as another, and how many there are."""
-    whole = join_positional(found)
-    sizes = [len(each.rows["neuron"]) for each in found]
-    rows = {"layer": np.repeat(np.array(store.layers, np.int32), sizes), **whole.rows}
-    for name, values in rows.items():
-        _write(store, f"results/positions/{name}", values, ("row", "position")[: values.ndim], **_names(name))
-    ranges = {
-        name: values.astype(np.int32) if name in ("row", "first", "stop") else values
-        for name, values in vars(whole.ranges).items()
-    }
-    _write_columns(store, "results/positions/ranges", ranges, ("range",))
-    by_layer = {**summarize_positional(found, tokens.groups, store.neurons), "layer": np.array(store.layers, np.int32)}
-    for name, values in by_layer.items():
-        _write(store, f"results/positions/by_layer/{name}", values, ("type", "strength", "layer")[-values.ndim :])
-    store.set_attributes("results/positions/by_layer", {"type": list(TYPES[1:]), "strength": list(STRENGTHS[1:])})
+        write_positional(store, [scan.positional for scan in layers if scan.positional], tokens.groups)
 
 
 def _contrast(store: Store, rules: ContrastRules, bootstrap: Bootstrap) -> None:
@@ -208,9 +183,13 @@ def _contrast(store: Store, rules: ContrastRules, bootstrap: Bootstrap) -> None:
         of_neurons, of_layer = contrast_labels(on, design_effect[row], groups, total, rules)
         neurons.append(of_neurons)
         layers.append(of_layer)
-    _write_neurons(store, {name: _stack(neurons, name) for name in neurons[0]})
-    columns = {name: _stack(layers, name).T for name in layers[0]}
-    _write_columns(store, "results/contrast", columns, ("label", "layer"))
+    write_neurons(store, neurons)
+    write_columns(store, "results/contrast", _stacked(layers), ("label", "layer"))
+
+
+def _stacked(layers: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Columns of a layer each as columns whose last axis are the layers."""
+    return {name: np.stack([each[name] for each in layers], axis=-1) for name in layers[0]}
 
 
 def _open_checkpoint(store: Store, model: str | Path | None, say: Callable[[str], object]) -> Checkpoint:
@@ -253,8 +232,7 @@ def _project(
     occurrences = np.bincount(store.read("tokens").reshape(-1), minlength=vocab_size)
     controls = Controls(occurrences, real, texts, separator=int(store.attrs["eos"]))
     dead = store.read("results/neurons/dead")
-    columns: dict[str, list[np.ndarray]] = {}
-    observed = []
+    neurons, observed = [], []
     lengths = marks(store)["ngrams"]["lengths"]
     flags = {
         n: np.stack([store.read(f"results/neurons/{gram}_detector{suffix}") for suffix in ("", "_supported")], axis=1)
@@ -274,59 +252,10 @@ def _project(
             settings=settings,
         )
         for name, values in found.triggers.items():
-            _write(store, f"{folder}/triggers/{name}", values, ("trigger",))
+            write_array(store, f"{folder}/triggers/{name}", values, ("trigger",))
         for name, values in found.updates.items():
-            _write(store, f"{folder}/updates/{name}", values, ("row", "place")[: values.ndim])
-        for name, values in found.neurons.items():
-            columns.setdefault(name, []).append(values)
+            write_array(store, f"{folder}/updates/{name}", values, ("row", "place")[: values.ndim])
+        neurons.append(found.neurons)
         observed.append(found.detectors)
-    _write_neurons(store, {name: np.stack(values) for name, values in columns.items()})
+    write_neurons(store, neurons)
     write_by_layer(store, *summarize(observed))
-
-
-def write_by_layer(store: Store, by_layer: dict[str, np.ndarray], overall: dict[str, np.ndarray]) -> None:
-    """Write columns of `results/by_layer` and `results/overall`, with their coordinates if these are not there."""
-    axes = {"n": np.arange(1, next(iter(overall.values())).shape[1] + 1), "layer": np.array(store.layers, "<i4")}
-    for folder, columns, dims in (
-        ("results/by_layer", by_layer, ("support", "n", "layer")),
-        ("results/overall", overall, ("support", "n")),
-    ):
-        if not store.has(folder):  # else they are of a part that is marked
-            store.set_attributes(folder, {"support": list(SUPPORT)})
-            for axis in dims[1:]:
-                store.write(f"{folder}/{axis}", axes[axis].astype("<i4"), (axis,))
-        for name, values in columns.items():
-            _write(store, f"{folder}/{name}", values, dims)
-
-
-def _stack(tables: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
-    return np.stack([table[name] for table in tables])
-
-
-def _axes(name: str) -> tuple[str, ...]:
-    """Axes of what is counted: `group_label` is by both."""
-    return tuple(name.split("_"))
-
-
-def _names(name: str) -> dict[str, Any]:
-    """The attribute of a column of numbers that stand for names."""
-    return {"names": list(NAMES[name])} if name in NAMES else {}
-
-
-def _write_neurons(store: Store, columns: dict[str, np.ndarray]) -> None:
-    for name, values in columns.items():
-        _write(store, f"results/neurons/{name}", values, ("layer", "neuron"), **_names(name))
-
-
-def _write_columns(store: Store, folder: str, columns: dict[str, np.ndarray], dims: tuple[str, ...]) -> None:
-    """Write columns of a table, with the layers' numbers if it has that axis."""
-    for name, values in columns.items():
-        _write(store, f"{folder}/{name}", values, dims)
-    if "layer" in dims:
-        store.write(f"{folder}/layer", np.array(store.layers, "<i4"), ("layer",))
-
-
-def _write(store: Store, name: str, values: np.ndarray, dims: tuple[str, ...], **attributes: Any) -> None:
-    """Write an array with its units, if it has any."""
-    units = units_of(name)
-    store.write(name, values, dims, attributes | ({"units": units} if units else {}))

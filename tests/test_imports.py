@@ -30,7 +30,7 @@ LAYERS = [
     {"decoder", "parts", "nested"},
     {"counts", "plan", "vocabulary", "tokens"},
     {"activity", "detectors", "contrast", "positional", "updates", "examples", "plots.text"},
-    {"scan", "projection", "reference", "plots.sheet", "card"},
+    {"scan", "projection", "reference", "plots.sheet", "card", "results"},
     {"plots.activity", "plots.ngrams", "plots.positions", "plots.contrast", "neuron", "facts"},
     {"plots.updates", "plots.positional"},
     {"plots.examples"},
