@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,12 @@ from PIL import Image
 
 from neurolens import NeurolensError, UsageError
 from neurolens.activity import dead_upper_bound
+from neurolens.curves import PositionRules
 from neurolens.examples import Example, Examples, Token, spread
 from neurolens.plots import FIGURES, draw, drawable, save, sheet
+from neurolens.plots.positions import COLOUR
 from neurolens.plots.text import glyphs, run_names, token_text, width
-from neurolens.tables import SUPPORT, ByLayer, Neurons, Table
+from neurolens.tables import STRENGTHS, SUPPORT, TYPES, ByLabel, ByLayer, Neurons, Positions, Table
 
 RULES = {
     "max_covering": 5, "max_covering_ngrams": 50, "coverage": 95, "min_rate": 95, "min_occurrences": 1,
@@ -116,9 +118,7 @@ def by_layer(run: Neurons, *, n: Sequence[int] = (1, 2, 3)) -> ByLayer:
             for name, share in zip(SHARES, shares(rng), strict=True):
                 overall[name][support, at] = share
     header = {key: getattr(run, key) for key in ("name", "layers", "model_layers", "n_tokens", "rules")}
-    whole = Table(
-        **header, coords={"support": SUPPORT, "n": n}, names=list(overall), read=overall.__getitem__
-    )
+    whole = Table(**header, coords={"support": SUPPORT, "n": n}, names=list(overall), read=overall.__getitem__)
     return ByLayer(**header, n=n, overall=whole, names=list(columns), read=columns.__getitem__)
 
 
@@ -154,7 +154,81 @@ def examples(run: Neurons, *, count: int = 4) -> Examples:
     )  # fmt: skip
 
 
-KINDS: dict[str, Callable[[Neurons], Any]] = {"neurons": lambda run: run, "by_layer": by_layer, "examples": examples}
+POSITION_RULES = {**asdict(PositionRules()), "replicates": 200, "seed": 0, "confidence": 0.95}
+LABELS = ("code", "math", "prose")
+ROWS = ("layer", "neuron", "type", "strength", "mi_corrected", "rough", "stability")  # columns of positional neurons
+
+
+def positions(
+    run: Neurons, *, number: Sequence[int] | None = None, length: int = 64, sequences: int = 40,
+    kinds: Sequence[int] = (), rules: dict | None = None,
+) -> Positions:  # fmt: skip
+    """Positional neurons of a table's layers, made up: `number` of each layer, of all kinds or of `kinds`.
+
+    A table in which nothing is active has none.
+    """
+    rng = np.random.default_rng(len(run.layers))
+    if number is None:
+        number = (rng.poisson(4, len(run.layers)) * bool(run["frequency"].any())).tolist()
+    assert number is not None
+    layer = np.repeat(run.layers, np.array(number, int)).astype(np.int32)
+    rows = len(layer)
+    neuron = np.concatenate([np.arange(n) for n in number] or [[]]).astype(np.int32)
+    kind, strength = rng.choice(kinds or [1, 2, 3, 4], rows), rng.choice([1, 2], rows)
+    ranges: dict[str, list] = {"row": [], "first": [], "stop": [], "always": []}
+    chance = np.full((rows, length), 0.5)
+    for row in range(rows):
+        bounds = np.sort(rng.choice(np.arange(1, length), {1: 8, 2: 4, 3: 2, 4: 0}[int(kind[row])], replace=False))
+        side = int(rng.integers(2))
+        for i, (first, stop) in enumerate(bounds.reshape(-1, 2).tolist()):
+            always = bool((i + side) % 2)
+            chance[row, first:stop] = always
+            for name, value in zip(ranges, (row, first, stop, always), strict=True):
+                ranges[name].append(value)
+    values = (layer, neuron, np.array(TYPES)[kind], np.array(STRENGTHS)[strength], rng.uniform(0.05, 0.6, rows))
+    columns = dict(zip(ROWS, (*values, rng.random(rows) < 0.3, rng.random(rows)), strict=True))
+    count = np.zeros((len(TYPES) - 1, len(STRENGTHS) - 1, len(run.layers)), np.int64)
+    np.add.at(count, (kind - 1, strength - 1, np.searchsorted(run.layers, layer)), 1)
+    total = count.sum((0, 1))
+    covered, expected = rng.random((2, len(total)))
+    tiling = {
+        "tiling_neurons": count[0, 1], "tiling_covered": covered, "tiling_expected": expected,
+        "share": total / 60, "share_low": np.maximum(0, total - 1.5) / 60, "share_high": (total + 2.5) / 60,
+    }  # fmt: skip
+    header = {key: getattr(run, key) for key in ("name", "layers", "model_layers", "n_tokens")}
+    header["rules"] = rules or POSITION_RULES
+    curve = rng.binomial(sequences, chance).astype(np.uint16)
+
+    def part(columns: dict, **coords: Any) -> Table:
+        return Table(**header, coords=coords, names=list(columns), read=columns.__getitem__)
+
+    return Positions(
+        **header, rows=rows, sequences=sequences, neurons_per_layer=60, curve=lambda: curve, names=list(columns),
+        ranges=lambda: {name: np.array(values) for name, values in ranges.items()}, read=columns.__getitem__,
+        by_layer=part({"count": count}, type=TYPES[1:], strength=STRENGTHS[1:], layer=run.layers),
+        tiling=part(tiling, layer=run.layers),
+    )  # fmt: skip
+
+
+def labelled(run: Neurons, *, names: Sequence[str] = LABELS, most: int = 9) -> ByLabel:
+    """What labels differ in, made up: of each label and layer up to `most` neurons, half of them well supported."""
+    rng, shape = np.random.default_rng(len(run.layers)), (len(names), len(run.layers))
+    alive = bool(run["frequency"].any()) and len(names) > 1
+    columns = {}
+    for name in ("only", "silent"):
+        columns[name] = rng.integers(0, most + 1, shape) * alive
+        columns[f"{name}_supported"] = rng.binomial(columns[name], 0.5)
+    header = {key: getattr(run, key) for key in ("name", "layers", "model_layers", "n_tokens")}
+    header["rules"] = {"least_expected": 7.5, "confidence": 0.95}
+    of_neurons = {"label_mi_corrected": rng.normal(0.02, 0.02, run["dead"].shape), "dead": run["dead"]}
+    neurons = Neurons(**header, neurons=run.shape[1], names=list(of_neurons), read=of_neurons.__getitem__)
+    return ByLabel(**header, labels=names, neurons=neurons, names=list(columns), read=columns.__getitem__)
+
+
+KINDS: dict[str, Callable[[Neurons], Any]] = {
+    "neurons": lambda run: run, "by_layer": by_layer, "examples": examples, "positions": positions,
+    "contrast": labelled,
+}  # fmt: skip
 CASES: dict[str, Callable[[], list[Neurons]]] = {
     "one run": lambda: [table()],
     "three depths": lambda: [table("125m"), table("1.3b", depth=7, seed=1), table("66b", depth=64, neurons=8)],
@@ -169,6 +243,7 @@ CASES: dict[str, Callable[[], list[Neurons]]] = {
 
 
 VARIANTS = [name for name, spec in FIGURES.items() if spec.n > 1]  # as the figures of tokens, in other words
+OF_POSITIONS = [name for name, spec in FIGURES.items() if spec.part == "positions"]
 # cases for figures that look at these, or place names in their own way
 FIRST_HALF, ONE_DETECTOR, HOSTILE_NAMES = "no layer of the first half", "one detector", "hostile names"
 
@@ -180,8 +255,11 @@ def all_cases() -> list[tuple[str, str]]:
         for figure, spec in FIGURES.items()
         for case in (("three depths",) if figure in VARIANTS else CASES)
         if (case != FIRST_HALF or figure == "covering")
-        and (case != ONE_DETECTOR or spec.part != "dead")
-        and (case != HOSTILE_NAMES or figure in ("dead", "covering", "new-tokens", "examples"))
+        and (case != ONE_DETECTOR or spec.part in ("ngrams", "updates"))
+        and (
+            case != HOSTILE_NAMES or figure in ("dead", "covering", "new-tokens", "examples", *OF_POSITIONS, "contrast")
+        )
+        and (case not in ("one run", "a subset of layers") or spec.part not in ("positions", "contrast"))
     ]
 
 
@@ -457,6 +535,356 @@ def test_saturation_spreads_its_lines_over_many_layers():
     assert [line.get_label() for line in lines] == [f"layer {n}" for n in (0, 9, 18, 27, 36, 45, 54, 63)]
 
 
+# Positions
+
+
+def texts_of(ax: Axes) -> str:
+    """What stands in an axes, lines joined."""
+    return " ".join(" ".join(text.get_text().split()) for text in ax.texts)
+
+
+def spans(ax: Axes) -> list[tuple[float, float, bool]]:
+    """(first, stop, dark) of the shaded stretches of an axes, from the left."""
+    shaded = [patch for patch in ax.patches if patch.get_zorder() == 0]
+    return sorted(
+        (patch.get_x(), patch.get_x() + patch.get_width(), to_rgb(patch.get_facecolor())[0] < 0.9)  # type: ignore
+        for patch in shaded
+    )
+
+
+def test_types_show_the_clearest_neuron_of_each_kind_by_position():
+    run = positions(table(), number=(20, 20, 0, 3))
+    drawing = draw("positional-types", [run])
+    kinds = [(kind, strength) for strength in ("strong", "weak") for kind in TYPES[1:]]
+    assert len(drawing.axes) == 8
+    width = 3  # 64 positions: not a 64th, but at least three
+    for ax, kind in zip(drawing.axes, kinds, strict=True):
+        own = [row for row in range(43) if (run["type"][row], run["strength"][row]) == kind]
+        sure = [row for row in own if not run["rough"][row]] or own
+        row = max(sure, key=lambda row: run["mi_corrected"][row])
+        raw, smoothed = ax.get_lines()
+        on = run.curve[row].tolist()
+        assert points(raw) == (list(range(1, 64)), pytest.approx([100 * n / 40 for n in on[1:]]))
+        for x, y in zip(*points(smoothed), strict=True):
+            near = on[max(1, int(x) - 1) : min(64, int(x) + 2)]  # of width 3: the one before, itself, the one after
+            assert y == pytest.approx(100 * sum(near) / len(near) / 40) and len(near) <= width
+        mine = [i for i, of in enumerate(run.ranges["row"]) if of == row]
+        first, stop, always = (run.ranges[name][mine] for name in ("first", "stop", "always"))
+        assert spans(ax) == list(zip(first - 0.5, stop - 0.5, always.tolist(), strict=True))
+        title = ax.get_title(loc="left").split("\n")
+        assert f"{kind[0].replace('_', ' ')}, {kind[1]}" in title
+        rough = ", rough" if run["rough"][row] else ""
+        name = f"{run['layer'][row]}.{run['neuron'][row]}"
+        assert title[-1] == f"{name}: {run['mi_corrected'][row]:.2f}, {run['stability'][row]:.0%}{rough}"
+    assert sum(map(len, map(spans, drawing.axes))) > 8
+
+
+def test_types_without_a_neuron_say_so_and_a_run_without_any_takes_one_panel():
+    some = positions(table("some"), number=(1, 0, 0, 0), kinds=[1])
+    drawing = draw("positional-types", [some, positions(silent(neurons=60)), some])
+    assert len(drawing.axes) == 17
+    for block in (drawing.axes[:8], drawing.axes[9:]):
+        assert [texts_of(ax) for ax in block].count("no such neuron") == 7
+        assert [len(ax.get_lines()) for ax in block].count(2) == 1
+        assert block[0].get_title(loc="left").startswith("some")
+    assert texts_of(drawing.axes[8]) == "none of 240 neurons is positional"
+    assert drawing.axes[8].get_title(loc="left") == "silent"
+
+
+def marks(ax: Axes) -> dict[tuple[str, bool], list[tuple[float, float, float]]]:
+    """(marker, filled) → (x, y, size) of each mark."""
+    found: dict[tuple[str, bool], list] = {}
+    for line in ax.get_lines():
+        filled = to_rgb(line.get_markerfacecolor()) != (1, 1, 1)  # type: ignore[arg-type]
+        own = found.setdefault((str(line.get_marker()), filled), [])
+        own += [(x, y, line.get_markersize()) for x, y in zip(*points(line), strict=True)]
+    return found
+
+
+MARKS = {(kind, strength): (marker, strength == "strong") for kind, marker in zip(TYPES[1:], "os^D", strict=True)
+         for strength in ("weak", "strong")}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ["three depths", "a subset of layers"])
+def test_positional_has_a_mark_for_each_neuron_in_its_layer_and_numbers_above(case: str):
+    runs = [positions(run) for run in CASES[case]()]
+    drawing = drawn("positional", case)
+    for run, ax in zip(runs, drawing.axes, strict=True):
+        shown = marks(ax)
+        for kind, mark in MARKS.items():
+            for layer in run.layers.tolist():
+                of = (run["layer"] == layer) & (run["type"] == kind[0]) & (run["strength"] == kind[1])
+                assert sum(round(x) == layer for x, *_ in shown.get(mark, [])) == of.sum()
+        places = [(x, y) for own in shown.values() for x, y, _ in own]
+        assert len(places) == len(set(places)) == len(run["type"])
+        numbers = {text.xy[0]: text.get_text() for text in ax.texts}  # type: ignore[attr-defined]
+        assert numbers == {n: str((run["layer"] == n).sum()) for n in run.layers if (run["layer"] == n).any()}
+    assert "A mark is a positional neuron in the layer;" in words(drawing)
+    assert len({ax.get_ylim() for ax in drawing.axes}) == 1
+
+
+@pytest.mark.parametrize(("number", "depth"), [((3000, 0, 2, 7), 4), ([300] * 30, 30), ([60] * 110, 110)])
+def test_thousands_of_positional_neurons_stay_readable(number: Sequence[int], depth: int):
+    run = positions(table(depth=depth, neurons=3), number=number, length=20)
+    drawing = draw("positional", [run])
+    (ax,) = drawing.axes
+    stated = re.search(r"A mark is (\d+) positional neurons of one kind", words(drawing))
+    assert stated
+    each = int(stated[1])
+    shown = marks(ax)
+    for kind, mark in MARKS.items():
+        sizes = sorted({size for *_, size in shown[mark]})
+        for layer in range(depth):
+            of = int(((run["layer"] == layer) & (run["type"] == kind[0]) & (run["strength"] == kind[1])).sum())
+            mine = [size for x, _, size in shown[mark] if round(x) == layer]
+            assert len(mine) == -(-of // each)
+            assert of % each == 0 or sum(size < sizes[-1] for size in mine) <= 1
+    drawing.draw_without_rendering()
+    every = np.array([(x, y, size) for own in shown.values() for x, y, size in own])
+    place = ax.transData.transform(every[:, :2]) * 72 / drawing.dpi  # points
+    assert place[:, 1].max() < ax.get_window_extent().y1 * 72 / drawing.dpi
+    if depth < 100:  # of these each layer has too little room
+        order = np.lexsort((place[:, 0].round(3), place[:, 1].round(3)))
+        apart = np.diff(place[order], axis=0)
+        beside = np.abs(apart[:, 1]) < 1e-3
+        assert apart[beside, 0].min() > 0.9 * every[:, 2].max() and every[:, 2].max() > 2.5
+        numbers = [text.get_text() for text in ax.texts]
+        assert numbers == [f"{n:,}" for n in number if n] and len(ax.get_yticks()) == 0
+    else:
+        assert not ax.texts and "Above" not in words(drawing) and len(ax.get_yticks()) > 0
+
+
+def bars_of(ax: Axes) -> list[tuple[list[tuple[float, float]], float, str]]:
+    """Of each row of broken bars (first, stop) of its bars, its middle and its colour."""
+    rows = []
+    for collection in ax.collections:
+        boxes = [path.get_extents() for path in collection.get_paths()]
+        if boxes:
+            middle = (boxes[0].y0 + boxes[0].y1) / 2
+            rows.append(([(box.x0, box.x1) for box in boxes], middle, str(to_rgb(collection.get_facecolor()[0]))))  # type: ignore
+    return rows
+
+
+def test_ranges_of_always_of_the_layer_with_the_most_stand_on_each_other():
+    run = positions(table(), number=(5, 30, 2, 0), kinds=[1, 1, 2])
+    drawing = draw("position-ranges", [run])
+    ax, beside = drawing.axes
+    mine = (run["layer"] == 1) & (run["type"] == "oscillatory") & (run["strength"] == "strong")
+    ranges = {
+        int(row): [
+            (first - 0.5, stop - 0.5)
+            for of, first, stop, always in zip(*(run.ranges[name] for name in ranges_columns), strict=True)
+            if of == row and always
+        ]
+        for row in np.flatnonzero(mine)
+        for ranges_columns in [("row", "first", "stop", "always")]
+    }
+    *rows, together = bars_of(ax)
+    assert len(rows) == mine.sum() > 3
+    assert sorted(bars for bars, *_ in rows) == sorted(ranges.values())
+    assert [bars[0][0] for bars, *_ in rows] == sorted(bars[0][0] for bars in ranges.values())  # from the top
+    assert sorted(together[0]) == sorted(bar for bars in ranges.values() for bar in bars)
+    heights = [y for _, y, _ in (*rows, together)]
+    assert heights == sorted(heights) and ax.yaxis_inverted()
+    named = [label.get_text() for label in ax.get_yticklabels()]
+    assert sorted(named[:-1]) == sorted(f"1.{neuron}" for neuron in run["neuron"][mine]) and named[-1] == "any"
+    chance, covered = beside.get_lines()
+    some = run.tiling["tiling_neurons"] > 0
+    for line, column in ((chance, "tiling_expected"), (covered, "tiling_covered")):
+        np.testing.assert_allclose(points(line), (run.layers[some], 100 * run.tiling[column][some]))
+    assert to_rgb(chance.get_markerfacecolor()) == (1, 1, 1)  # type: ignore[arg-type]
+    share, expected = (float(run.tiling[f"tiling_{name}"][1]) for name in ("covered", "expected"))
+    told = f"layer 1: {mine.sum()} strong oscillatory neurons, all together cover {share:.0%} of the positions,"
+    assert f"{told} {expected:.0%} by chance" in words(drawing)
+    assert ax.get_title(loc="left") == "run: layer 1"
+
+
+def test_of_many_ranges_those_of_the_most_information_are_drawn_and_a_layer_can_be_chosen():
+    run = positions(table(), number=(5, 90, 0, 0), kinds=[1])
+    mine = np.flatnonzero((run["layer"] == 1) & (run["strength"] == "strong"))
+    drawing = draw("position-ranges", [run], most=7)
+    best = sorted(mine, key=lambda row: -run["mi_corrected"][row])[:7]
+    named = {label.get_text() for label in drawing.axes[0].get_yticklabels()}
+    assert named == {"any", *(f"1.{run['neuron'][row]}" for row in best)}
+    assert f"{len(mine)} strong oscillatory neurons, the 7 of them with the most information are drawn" in words(
+        drawing
+    )
+    first = draw("position-ranges", [run], layer=0)
+    assert first.axes[0].get_title(loc="left") == "run: layer 0"
+    none = draw("position-ranges", [run], layer=3)
+    assert texts_of(none.axes[0]) == "no strong oscillatory neuron in layer 3"
+
+
+def test_training_stacks_kinds_a_run_in_the_order_given_with_intervals():
+    runs = [positions(run) for run in (table("b"), table("a", depth=7), silent("none", neurons=60))]
+    drawing = draw("positional-training", runs)
+    (ax,) = drawing.axes
+    bars = heights(ax)
+    kinds = [(kind, strength) for kind in TYPES[1:] for strength in ("strong", "weak")]
+    for at, run in enumerate(runs):
+        count = [int(((run["type"] == kind) & (run["strength"] == strength)).sum()) for kind, strength in kinds]
+        assert bars[at] == count
+        shown = [text for text in ax.texts if text.xy[0] == at]  # type: ignore[attr-defined]
+        assert [text.get_text() for text in shown] == [str(sum(count))]
+        told = f"{sum(count)} of {60 * len(run.layers)} neurons positional"
+        assert f"{run.name}: {len(run.layers)} layers, {run.n_tokens:,} tokens; 40 sequences of 64; {told}" in words(
+            drawing
+        )
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["b", "a", "none"]
+    container = ax.containers[-1]
+    (whiskers,) = [lines for lines in container.get_children() if hasattr(lines, "get_segments")]
+    for segment, run in zip(whiskers.get_segments(), runs, strict=True):  # type: ignore[attr-defined]
+        total = np.array([(run["layer"] == layer).sum() for layer in run.layers])
+        assert segment[:, 1].tolist() == pytest.approx([np.maximum(0, total - 1.5).sum(), (total + 2.5).sum()])
+    hatched = {patch.get_hatch() for patch in ax.patches if patch.get_hatch()}
+    assert len(hatched) == 4  # weak ones differ by more than hue
+
+
+def test_types_differ_in_grey():
+    linear = [c for kind in TYPES[1:] for c in [to_rgb(COLOUR[kind])]]
+    grey = sorted(float(np.dot([0.299, 0.587, 0.114], colour)) for colour in linear)
+    assert min(np.diff(grey)) > 0.09 and len(set(MARKS.values())) == 8
+
+
+def test_what_positional_means_is_told_by_the_rules_of_the_runs():
+    said = words(drawn("positional", "three depths"))
+    for part in (
+        "less what it is by chance, is above 0.05", "w is 3", "(≤ 5%)", "(≥ 95%)", "at least 3×",
+        "≤ 0.5% or ≥ 99.5%", "p > 0.05", "Position 0, </s>, is left out", "Rough ones have so few",
+    ):  # fmt: skip
+        assert part in said, part
+    other = {**POSITION_RULES, "threshold": 0.07, "exact": 0.01, "windows": 8}
+    runs = [positions(table("a")), positions(table("b"), rules=other, length=128, sequences=9)]
+    for figure in OF_POSITIONS:
+        said = words(draw(figure, runs))
+        a, b = said.split("• a:")[1].split("• b:")
+        assert "rules differ" in said and "above 0.05" in a and "above 0.07" in b and "≥ 99%" in b
+        assert "w is 3 or 16" in a
+        assert "9 sequences of 128" in b and "so few sequences tell little" in b and "so few" not in a
+
+
+def test_two_stages_over_depth_are_told():
+    run = positions(table(depth=6), number=(6, 6, 6, 0, 0, 0), kinds=[4])
+    assert "cut in two between layers 2 and 3, where numbers and types differ most" in words(draw("positional", [run]))
+    assert "cut in two" not in words(drawn("positional", "silent"))
+
+
+@pytest.mark.parametrize("figure", OF_POSITIONS)
+def test_positions_without_any_say_so(figure: str):
+    said = {"position-ranges": "no strong oscillatory neuron in 2 layers"}
+    drawing = drawn(figure, "silent")
+    assert texts_of(drawing.axes[0]).removeprefix("0 ") == said.get(figure, "none of 120 neurons is positional")
+    assert "0 of 120 neurons positional" in words(drawing)
+
+
+# Labels
+
+
+def test_contrast_counts_neurons_of_one_label_and_of_all_but_one_and_how_much_labels_tell():
+    runs = [labelled(run) for run in CASES["three depths"]()]
+    axes = iter(drawn("contrast", "three depths").axes)
+    for run in runs:
+        for column in ("only", "silent"):
+            lines = next(axes).get_lines()
+            for i, (solid, dashed) in enumerate(zip(lines[:3], lines[3:], strict=True)):
+                size = run.neurons.shape[1]
+                np.testing.assert_allclose(points(solid), (run.layers, 100 * run[f"{column}_supported"][i] / size))
+                np.testing.assert_allclose(points(dashed), (run.layers, 100 * run[column][i] / size))
+                assert solid.get_marker() == dashed.get_marker() and solid.get_color() == dashed.get_color()
+                assert solid.get_linestyle() == "-" and dashed.get_linestyle() == "--"
+        for share, line in zip((0.5, 0.9, 0.99), next(axes).get_lines(), strict=True):
+            for layer, y in zip(*points(line), strict=True):
+                at = run.layers.tolist().index(int(layer))
+                alive = run.neurons["label_mi_corrected"][at][~run.neurons["dead"][at]]
+                assert y == pytest.approx(np.quantile(alive, share)) if len(alive) else np.isnan(y)
+    assert next(axes, None) is None
+    said = words(drawn("contrast", "three depths"))
+    assert "as 7.5 activations or more were to be expected" in said and "Shades" not in said
+    count = [runs[0][name].sum() for name in ("only", "only_supported", "silent", "silent_supported")]
+    told = "3 labels; {} neurons active in one label only ({} well supported), {} in all but one ({} well supported)"
+    assert told.format(*count) in said
+
+
+@pytest.mark.parametrize("count", [2, 5, 6, 12, 30])
+def test_any_number_of_labels_is_shown(count: int):
+    names = [f"label {i}" for i in range(count)]
+    run = labelled(table(layers=[0, 3], depth=5), names=names)
+    drawing = draw("contrast", [run])
+    left = drawing.axes[0]
+    legends = [text.get_text() for box in drawing.findobj(Legend) for text in box.get_texts()]  # type: ignore
+    if count <= 5:
+        assert len(left.get_lines()) == 2 * count and set(names) < set(legends)
+        return
+    number = run["only"].sum(1) + run["silent"].sum(1)
+    kept = sorted(sorted(range(count), key=lambda i: (-number[i], i))[:24])
+    (mesh,) = left.collections
+    shades = np.ma.filled(np.ma.asarray(mesh.get_array()), np.nan)
+    assert shades.shape == (len(kept), 5) and np.isnan(shades[:, [1, 2, 4]]).all()
+    np.testing.assert_allclose(shades[:, [0, 3]], 100 * run["only_supported"][kept] / 60)
+    assert [label.get_text() for label in left.get_yticklabels()] == [names[i] for i in kept]
+    assert left.yaxis_inverted() and left.get_xlim() == (-0.5, 4.5)
+    assert not set(names) & set(legends)
+    assert ("30 labels, the 24 with the most such neurons shown" in words(drawing)) == (count == 30)
+
+
+@pytest.mark.parametrize("count", [4, 8])
+def test_hostile_labels_are_shown_escaped_and_apart(count: int, tmp_path: Path):
+    drawing = draw("contrast", [labelled(table("a"), names=HOSTILE[:count]), labelled(table("b"))])
+    (path,) = save(drawing, tmp_path, "contrast", formats=["svg"])
+    ElementTree.fromstring(path.read_text(encoding="utf-8"))
+    shown = [text.get_text() for box in drawing.findobj(Legend) for text in box.get_texts()]  # type: ignore
+    shown += [label.get_text() for label in drawing.axes[0].get_yticklabels()]
+    assert {HOSTILE[0], "_underscore"} <= set(shown)
+    if count == 8:
+        assert {"(no name)", "same", "same (2)"} <= set(shown)
+    for text in texts(drawing):
+        assert text.get_text().replace("\n", "").isprintable() and not text.get_parse_math()
+
+
+def test_one_label_and_silent_neurons_leave_nothing_to_compare():
+    drawing = draw("contrast", [labelled(table(), names=["x"])])
+    assert [texts_of(ax) for ax in drawing.axes] == ["one label: nothing to compare"] * 3
+    quiet = [texts_of(ax) for ax in drawn("contrast", "silent").axes]
+    assert quiet == ["no such neuron", "no such neuron", "no neuron is ever active"]
+
+
+# Intervals
+
+
+def with_intervals(run: Neurons, *, confidence: float = 0.9) -> Neurons:
+    """The same table with intervals of what its layers have, made up."""
+    rng, columns = np.random.default_rng(3), {}
+    values = {"dead": run["dead"].mean(1), "frequency": np.where(run["dead"].all(1), np.nan, run["frequency"].mean(1))}
+    for name, value in values.items():
+        columns[name] = value
+        columns[f"{name}_low"], columns[f"{name}_high"] = value * rng.uniform(0.5, 1), value * rng.uniform(1, 2.5)
+    header = {key: getattr(run, key) for key in ("name", "layers", "model_layers", "n_tokens")}
+    activity = Table(
+        **header, rules={"confidence": confidence}, coords={"layer": run.layers.tolist()}, names=list(columns),
+        read=columns.__getitem__,
+    )  # fmt: skip
+    return Neurons(
+        **header, rules=run.rules, neurons=run.shape[1], names=list(run), read=run.__getitem__, activity=activity
+    )
+
+
+@pytest.mark.parametrize("figure", ["dead", "frequency"])
+def test_intervals_are_thin_bars_of_the_runs_that_have_them(figure: str):
+    runs = [table("a"), with_intervals(table("b", depth=7, seed=1)), with_intervals(table("c", seed=2))]
+    drawing = draw(figure, runs)
+    (ax,) = drawing.axes
+    assert len(ax.collections) == 2
+    for run, line, bars in zip(runs[1:], ax.get_lines()[1:3], ax.collections, strict=True):
+        assert run.activity is not None
+        low, high = (100 * run.activity[f"{figure}_{end}"] for end in ("low", "high"))
+        segments = np.array([path.vertices for path in bars.get_paths()])
+        np.testing.assert_allclose(segments[:, :, 1], np.stack([low, high], axis=1))
+        np.testing.assert_allclose(segments[:, 0, 0], points(line)[0])
+        assert ax.get_ylim()[1] > high.max() and to_rgb(bars.get_edgecolor()[0]) == to_rgb(line.get_color())  # type: ignore
+    assert "Thin bars, where longer than the mark: 90% intervals" in words(drawing)
+    assert "Thin bars" not in words(drawn(figure, "three depths"))
+
+
 # Axes and captions
 
 
@@ -676,7 +1104,8 @@ def test_registry_names_the_paper_figures():
     assert {name: spec.paper for name, spec in FIGURES.items()} == {
         "dead": "1a", "frequency": "1b", "covering": "2", "covering-bigrams": "12", "covering-trigrams": "13",
         "detectors": "3a", "covered": "3b", "new-tokens": "4", "detectors-trigrams": "14", "covered-trigrams": "15",
-        "new-trigrams": "15", "examples": "5", "suppression": "ours", "saturation": "ours",
+        "new-trigrams": "15", "examples": "5", "positional-types": "7", "positional": "8, 16", "position-ranges": "9",
+        "positional-training": "10, 11", "contrast": "ours", "suppression": "ours", "saturation": "ours",
     }  # fmt: skip
     assert len({spec.title for spec in FIGURES.values()}) == len(FIGURES)
 
@@ -706,15 +1135,23 @@ class Analysis:
 
 
 def test_figures_of_what_was_not_analysed_are_left_out_with_a_reason_or_refused_by_name():
-    whole = Analysis("whole", {"dead": {}, "ngrams": {"lengths": 3}, "updates": {}})
+    every = {"dead": {}, "ngrams": {"lengths": 3}, "positions": {}, "contrast": {}, "updates": {}}
+    whole = Analysis("whole", every)
     short = Analysis("sh\nort", {"dead": {}, "ngrams": {"lengths": 1}})
     bare = Analysis("bare", {"dead": {}})
     assert drawable([whole]) == (list(FIGURES), {})
     names, reasons = drawable([whole, short])
-    assert set(reasons) == {*VARIANTS, "examples", "suppression"} and not set(names) & set(reasons)
+    assert set(reasons) == {*VARIANTS, "examples", "suppression", *OF_POSITIONS, "contrast"}
+    assert not set(names) & set(reasons)
     assert reasons["examples"] == r"sh\nort is not analysed for updates"
     assert reasons["new-trigrams"] == r"sh\nort is analysed for n-grams of up to 1, not 3, tokens"
     assert drawable([bare])[0] == ["dead", "frequency", "saturation"]
+    assert drawable([bare])[1]["positional"] == "bare is not analysed for positions"
+    placed = Analysis("placed", {"dead": {}, "positions": {}, "contrast": {}})
+    assert drawable([placed])[0] == ["dead", "frequency", *OF_POSITIONS, "contrast", "saturation"]
+    assert drawable([placed, bare], ["dead"]) == (["dead"], {})
+    with pytest.raises(NeurolensError, match="cannot draw contrast: bare is not analysed for contrast"):
+        drawable([placed, bare], ["contrast"])
     assert drawable([short], ["covered", "dead"]) == (["covered", "dead"], {})
     with pytest.raises(NeurolensError, match="cannot draw suppression: bare is not analysed for updates"):
         drawable([bare], ["dead", "suppression"])

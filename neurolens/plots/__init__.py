@@ -2,7 +2,7 @@
 
     save(draw("dead", [run.neurons]), "figures", "dead")
 
-sheet.py holds the look, text.py names of unknown origin, activity.py, ngrams.py and updates.py the figures.
+sheet.py holds the look, text.py names of unknown origin, the other modules the figures, by what they are about.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from matplotlib.figure import Figure
 
 from neurolens import NeurolensError, UsageError, shares
-from neurolens.plots import activity, examples, ngrams, updates
+from neurolens.plots import activity, contrast, examples, ngrams, positional, positions, updates
 from neurolens.plots.sheet import FigureSpec, style
 from neurolens.plots.text import printable
 
@@ -25,12 +25,16 @@ METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}  
 COVERED = ("covered", "cumulative")
 NEW = ("covered", "new", "new_to_previous")
 SHARES = ("detectors", *shares.COLUMNS)
+KIND = ("type", "strength", "mi_corrected", "rough")
+SILENCES = ("only", "only_supported", "silent", "silent_supported")
 
 FIGURES: dict[str, FigureSpec] = {
-    "dead": FigureSpec("1a", "Neurons that are never active", activity.dead, ("dead", "dead_but_bos"), part="dead"),
+    "dead": FigureSpec(
+        "1a", "Neurons that are never active", activity.dead, ("dead", "dead_but_bos"), part="dead", n=0
+    ),
     "frequency": FigureSpec(
         "1b", "How often the neurons that are not dead are active", activity.frequency, ("frequency", "dead"),
-        part="dead",
+        part="dead", n=0,
     ),
     "covering": FigureSpec("2", "How many tokens a neuron responds to", ngrams.covering, ("unigrams_95", "dead")),
     "covering-bigrams": FigureSpec(
@@ -54,12 +58,29 @@ FIGURES: dict[str, FigureSpec] = {
     "examples": FigureSpec(
         "5", "What token detectors promote and suppress", examples.examples, (), "examples", "updates"
     ),
+    "positional-types": FigureSpec(
+        "7", "Types of positional neurons", positions.types, KIND, "positions", "positions", n=0
+    ),
+    "positional": FigureSpec(
+        "8, 16", "Positional neurons by layer and type", positional.positional, KIND, "positions", "positions", n=0
+    ),
+    "position-ranges": FigureSpec(
+        "9", "How oscillatory neurons divide the positions among themselves", positions.ranges, KIND, "positions",
+        "positions", n=0,
+    ),
+    "positional-training": FigureSpec(
+        "10, 11", "Positional neurons of several runs", positional.training, KIND, "positions", "positions", n=0
+    ),
+    "contrast": FigureSpec(
+        "ours", "Neurons that tell one kind of text from others", contrast.contrast, SILENCES, "contrast", "contrast",
+        n=0,
+    ),
     "suppression": FigureSpec(
         "ours", "Do token detectors point away from their triggers?", updates.suppression, SHARES, "by_layer", "updates"
     ),
     "saturation": FigureSpec(
         "ours", "How certain is dead? Neurons found alive as text goes by", activity.saturation, ("first_active",),
-        part="dead",
+        part="dead", n=0,
     ),
 }  # fmt: skip
 
@@ -144,7 +165,6 @@ def _lacking(spec: FigureSpec, runs: Sequence[Analysed]) -> str:
     for run in runs:
         if spec.part not in run.parts:
             return f"{printable(run.name)} is not analysed for {spec.part}"
-        counted = run.parts["ngrams"]["lengths"] if spec.part != "dead" else spec.n
-        if counted < spec.n:
+        if spec.n and (counted := run.parts["ngrams"]["lengths"]) < spec.n:
             return f"{printable(run.name)} is analysed for n-grams of up to {counted}, not {spec.n}, tokens"
     return ""

@@ -39,6 +39,7 @@ def dead(spec: FigureSpec, runs: Sequence[Neurons], *, confidence: float = activ
         "Solid: dead, active on no token at all. Dashed: these and the ones that are active on </s> only, the token at"
         " the start of every sequence and between documents. No finite text proves a neuron dead: the frequency given"
         f" beside is what it can have at most ({confidence:.0%} confidence, tokens taken as independent)."
+        f"{_meaning(runs)}"
     )
     silent = [run["dead"] | run["dead_but_bos"] for run in runs]
     kinds = {
@@ -46,8 +47,8 @@ def dead(spec: FigureSpec, runs: Sequence[Neurons], *, confidence: float = activ
         "dead, or active on </s> only": [percent(which) for which in silent],
     }
     with sheet(spec, caption, runs, fact) as figure:
-        ax = figure.add_subplot()
-        draw_lines(ax, runs, kinds, "neurons (% of the layer)", f"no dead neurons among {_neurons(runs)} neurons")
+        ax, nothing = figure.add_subplot(), f"no dead neurons among {_neurons(runs)} neurons"
+        draw_lines(ax, runs, kinds, "neurons (% of the layer)", nothing, intervals=_intervals(runs, "dead"))
         title_lines(ax, runs)
         line_legends(figure, ax, runs, list(kinds))
     return figure
@@ -58,13 +59,14 @@ def frequency(spec: FigureSpec, runs: Sequence[Neurons]) -> Figure:
     caption = (
         "Its frequency is the share of tokens, all positions counted, on which it is active. The mean is over the"
         " neurons of a layer that are active at least once; a layer without any has no point."
+        f"{_meaning(runs)}"
     )
     means = [100 * activity.mean_frequency_of_alive(run["frequency"], run["dead"]) for run in runs]
     with sheet(spec, caption, runs, lambda run: f"{(~run['dead']).sum():,} not dead") as figure:
         ax = figure.add_subplot()
         ylabel = "mean activation frequency of\nneurons not dead (% of tokens)"
         nothing = f"none of {_neurons(runs)} neurons is ever active:\nno frequency to show"
-        draw_lines(ax, runs, {"": means}, ylabel, nothing)
+        draw_lines(ax, runs, {"": means}, ylabel, nothing, intervals=_intervals(runs, "frequency"))
         title_lines(ax, runs)
         line_legends(figure, ax, runs, [""])
     return figure
@@ -108,6 +110,22 @@ def saturation(
             if not share.any():
                 words(ax, f"none of {run['first_active'].size:,} neurons is ever active", 0.7 / columns)
     return figure
+
+
+def _intervals(runs: Sequence[Neurons], name: str) -> list[tuple[np.ndarray, np.ndarray] | None]:
+    """(low, high) in percent of a column of `activity`, `(layer,)` each, a run; None where there is none."""
+    tables = [getattr(run, "activity", None) for run in runs]
+    return [None if table is None else (100 * table[f"{name}_low"], 100 * table[f"{name}_high"]) for table in tables]
+
+
+def _meaning(runs: Sequence[Neurons]) -> str:
+    """What the bars of `_intervals` are; nothing if there are none."""
+    tables = [table for run in runs if (table := getattr(run, "activity", None)) is not None]
+    levels = sorted({table.rules["confidence"] for table in tables if "confidence" in table.rules})
+    confidence = " or ".join(f"{level:.0%}" for level in levels)
+    if not tables:
+        return ""
+    return f" Thin bars, where longer than the mark: {confidence} intervals, of sequences drawn anew (bootstrap)."
 
 
 def _neurons(runs: Sequence[Neurons]) -> str:

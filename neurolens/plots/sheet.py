@@ -52,9 +52,9 @@ class FigureSpec:
     title     what it shows
     function  (this, tables, **options) → Figure
     columns   what it reads of a table
-    table     which kind of table it draws, as `Run.table` names them: "neurons", "by_layer" or "examples"
+    table     which kind of table it draws, as `Run.table` names them
     part      of an analysis, that it needs
-    n         length of the n-grams it is about
+    n         length of the n-grams it is about; 0 if it is about none
     """
 
     paper: str
@@ -83,7 +83,11 @@ def sheet(
 
     `height` is that of the body in inches; a legend of many runs may need more.
     """
-    source = "" if spec.paper == "ours" else f" After Fig. {spec.paper} of Voita et al. 2023 (arXiv 2309.04827)."
+    source = (
+        ""
+        if spec.paper == "ours"
+        else f" After Fig{'s' * (',' in spec.paper)}. {spec.paper} of Voita et al. 2023 (arXiv 2309.04827)."
+    )
     told = [f"• {name}: {scope(run)}; {fact(run)}." for name, run in zip(run_names(runs), runs, strict=True)]
     lines = wrapped("\n".join([f"{ACTIVE}{caption}{source}", *told]), WIDTH - 2 * MARGIN, SMALL)
     foot = (1.35 * len(lines) + 1.5) * SMALL / 72  # inches
@@ -103,23 +107,36 @@ def sheet(
             ax.set_position(np.round(ax.get_position(original=True).bounds, 5).tolist())
 
 
-def draw_lines(ax: Axes, runs: Sequence[Any], kinds: dict[str, list[np.ndarray]], ylabel: str, nothing: str) -> None:
+def draw_lines(
+    ax: Axes,
+    runs: Sequence[Any],
+    kinds: dict[str, list[np.ndarray]],
+    ylabel: str,
+    nothing: str,
+    *,
+    intervals: Sequence[tuple[np.ndarray, np.ndarray] | None] = (),
+) -> None:
     """Lines over the layers: of each kind a `(layer,)` array a run; the first kind solid, the second its companion.
 
+    `intervals`: of the first kind, (low, high) a run, `(layer,)` each, drawn as thin bars; None or NaN for none.
     `nothing` is said if no value is above 0.
     """
     names, depths = run_names(runs), {run.model_layers for run in runs}
+    places = [run.layers if len(depths) == 1 else run.layers / max(1, run.model_layers - 1) for run in runs]
     for values, look in zip(kinds.values(), (SOLID, COMPANION), strict=False):
-        for i, (run, y) in enumerate(zip(runs, values, strict=True)):
-            x = run.layers if len(depths) == 1 else run.layers / max(1, run.model_layers - 1)
+        for i, (x, y) in enumerate(zip(places, values, strict=True)):
             marks = {"marker": MARKERS[i % len(MARKERS)], "markevery": -(-max(1, len(x)) // MOST_MARKERS)}
             ax.plot(x, y, color=COLOURS[i % len(COLOURS)], label=names[i], **marks, **look)
+    for i, bars in enumerate(intervals):
+        if bars is not None:
+            ax.vlines(places[i], *bars, color=COLOURS[i % len(COLOURS)], linewidth=0.8, zorder=2)
     if len(depths) == 1:
         ax.set(xlabel="layer (0 is the first)", xlim=(-0.5, max(depths) - 0.5))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     else:
         ax.set(xlabel="relative depth: layer / (number of layers − 1), from 0 (first) to 1 (last)", xlim=(-0.03, 1.03))
-    top = max(float(y[np.isfinite(y)].max(initial=0)) for values in kinds.values() for y in values)
+    drawn = [*(y for values in kinds.values() for y in values), *(bars[1] for bars in intervals if bars is not None)]
+    top = max(float(y[np.isfinite(y)].max(initial=0)) for y in drawn)
     ax.set(ylim=(-0.02 * (top or 1), 1.08 * (top or 1)), ylabel=ylabel)
     if not top:
         words(ax, nothing, 0.6)

@@ -29,13 +29,18 @@ def token_text(text: str, *, most: float = 1.0, size: float = 9) -> str:
 
 
 def run_names(runs: Sequence[Any], *, most: float = 2) -> list[str]:
+    """Names of runs for legends, see `distinct`; runs of one family differ at the end (-step300k) more than within."""
+    return distinct([run.name for run in runs], most=most)
+
+
+def distinct(texts: Sequence[object], *, most: float = 2) -> list[str]:
     """Names for legends: printable, never empty, at most about `most` inches wide, a number where two are the same.
 
-    Long names lose their middle, as runs of one family differ at the end (-step300k) more than there.
+    Long ones lose their middle.
     """
     names: list[str] = []
-    for run in runs:
-        text = str(run.name).strip() or "(no name)"
+    for each in texts:
+        text = str(each).strip() or "(no name)"
         name = unique = _shortened([printable(c) for c in text], most)  # by character: no escape is cut in two
         number = 1
         while unique in names:
