@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import shutil
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import asdict, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,14 @@ import click
 import numpy as np
 import pytest
 from conftest import POSITIONS
+from runs import make_run
 
+import neurolens as package
 from neurolens import parts
 from neurolens.analyze import analyze_run
 from neurolens.bootstrap import Bootstrap
 from neurolens.cli import cli
+from neurolens.cli import run as neurolens
 from neurolens.collect import collect
 from neurolens.contrast import ContrastRules
 from neurolens.corpus import Corpus
@@ -111,10 +116,10 @@ def test_store_page_has_every_array_and_no_other(run: Run) -> None:
 
 
 def test_numbers_carry_their_units_and_nothing_else_does(run: Run) -> None:
-    """A number is a float or counts something; flags, ids, places and axes have no unit."""
-    without = {"neuron", "n", "layer", "tokens", "promoted", "suppressed", "suppresses_triggers", "row", "first", "stop"}
-    without |= {"type", "strength", "position_type", "position_strength", "label_only", "label_silent"}
-    without |= {"p", "position_p", "label_p"}
+    """A number is a float or counts something; flags, ids, places, axes, probabilities, codes have none."""
+    without = {"neuron", "n", "layer", "tokens", "promoted", "suppressed", "suppresses_triggers"}
+    without |= {"row", "first", "stop", "p", "position_p", "label_p", "label_only", "label_silent"}
+    without |= {"type", "strength", "position_type", "position_strength"}
     for found in (path for path in stored(run) if path.startswith(("results/", "counts/"))):
         path = found.replace("/LL/", "/00/")
         name, kind = path.split("/")[-1], run.store.read(path).dtype.kind
@@ -134,10 +139,12 @@ def test_store_page_has_every_attribute(run: Run) -> None:
     assert run.store.attributes("results/contexts").keys() == {"seed", "units"}
     for folder in ("results/by_layer", "results/overall"):
         assert run.store.attributes(folder) == {"support": ["all", "supported"]}
-    assert run.store.attributes("results/positions/by_layer") == {"type": list(TYPES[1:]), "strength": list(STRENGTHS[1:])}
-    for name in ("neurons/position_type", "neurons/position_strength", "positions/type", "positions/strength"):
-        kinds = TYPES if name.endswith("type") else STRENGTHS
-        assert run.store.attributes(f"results/{name}") == {"names": list(kinds)}
+    kinds = {"type": TYPES, "strength": STRENGTHS}
+    named = {axis: list(names[1:]) for axis, names in kinds.items()}
+    assert run.store.attributes("results/positions/by_layer") == named
+    for end, known in kinds.items():
+        for name in (f"results/neurons/position_{end}", f"results/positions/{end}"):
+            assert run.store.attributes(name) == {"names": list(known)}
     listed = ("parts", "n_tokens", "seed", "units", "names", "support", "all", "supported", *TYPES[1:], *STRENGTHS[1:])
     for name in listed:
         assert f"`{name}`" in STORE.split("## What analyze writes")[1].split("## What certify writes")[0], name
@@ -146,6 +153,13 @@ def test_store_page_has_every_attribute(run: Run) -> None:
     for part, (needs, mark) in rows.items():
         assert needs == list(parts.NEEDS[part])
         assert {name for name in mark if not name.startswith("--")} == run.parts[part].keys()
+    for part, name, kind in (
+        ("ngrams", "rules", Rules),
+        ("positions", "rules", PositionRules),
+        ("contrast", "rules", ContrastRules),
+        *((part, "bootstrap", Bootstrap) for part in ("dead", "positions", "contrast")),
+    ):  # whole, as the page says
+        assert run.parts[part][name] == asdict(kind())
 
 
 @pytest.mark.parametrize("part", parts.PARTS)
@@ -203,9 +217,16 @@ def test_method_page_has_every_threshold_with_its_default() -> None:
         assert METHOD.count(f"`{option.opts[0]}`") > 1, option.opts[0]
 
 
-def test_printed_rules_find_the_same(run: Run) -> None:
+def printed() -> dict[str, Any]:
+    """The functions of the page's `Check it yourself`, by name."""
     scope: dict[str, Any] = {}
-    exec(METHOD.split("```python\n")[1].split("```")[0], scope)
+    for code in re.findall(r"```python\n(.*?)```", METHOD.split("## Check it yourself")[1], re.DOTALL):
+        exec(code, scope)
+    return scope
+
+
+def test_printed_rules_of_detectors_find_the_same(run: Run) -> None:
+    scope = printed()
     tokens, detectors = run.store.corpus().tokens, 0
     for row, layer in enumerate(run.store.layers):
         triggers = run.triggers(layer)
@@ -220,6 +241,59 @@ def test_printed_rules_find_the_same(run: Run) -> None:
                     assert {tuple(gram) for gram in triggers["tokens"][mine, 3 - n :].tolist()} == covered
                     detectors += found
     assert detectors > 10
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of drawn bits, analysed for positions: each type strong and weak, and neurons that do not depend on it."""
+    rng, positions = np.random.default_rng(4), 80
+    at = np.arange(positions)
+    waves, half = [(at // 10) % 2, (at // 20) % 2], at < positions // 2
+    shares = [share for on in (*waves, half, ~half) for share in (on, 0.02 + 0.96 * on)]
+    shares += [0.5 * half, 0.5 + 0.5 * half, 0.02 + 0.48 * half, 0.5 + 0.47 * half, 0.1 + 0.8 * at / positions]
+    shares += [np.where(rng.random(positions) < 0.5, 0.2, 0.8), 0.0, 0.003, 0.5, 1.0]
+    chance = np.repeat(np.array([np.broadcast_to(share, positions) for share in shares]), 3, axis=0)
+    active = rng.random((len(chance), 60, positions)) < chance[:, None]
+    tokens = np.full((60, positions), 5)
+    tokens[:, 0] = 2
+    path, corpus = tmp_path_factory.mktemp("drawn") / "r.zarr", Corpus.from_tokens(tokens)
+    make_run(path, corpus, active.reshape(1, len(chance), -1), layers=[0], sequences_per_block=20, vocab_size=9)
+    analyze_run(path, only=["positions"])
+    return open_run(path)
+
+
+@pytest.mark.parametrize("kind", ["run", "drawn"])
+def test_printed_rules_of_positions_find_the_same(kind: str, request: pytest.FixtureRequest) -> None:
+    run, scope = request.getfixturevalue(kind), printed()
+    neurons, seen = run.neurons, set()
+    for row, layer in enumerate(run.store.layers):
+        for neuron in range(run.store.neurons):
+            active, at = run.active(layer, neuron), (row, neuron)
+            told = scope["information"](active[:, 1:])
+            assert told == pytest.approx(neurons["position_mi_corrected"][at], rel=1e-9, abs=1e-12)
+            assert (told > 0.05) == neurons["positional"][at]
+            if neurons["positional"][at]:
+                type_, exact = scope["tell_type"](active)
+                assert type_ == neurons["position_type"][at]
+                strength = neurons["position_strength"][at]
+                assert type_ == "other" or exact == (strength == "strong")
+                seen.add((type_, strength))
+    assert kind == "run" or seen == {(type_, strength) for type_ in TYPES[1:] for strength in STRENGTHS[1:]}
+
+
+def test_the_pair_of_the_page_is_compared(
+    tiny_model: Path, write_jsonl: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "opt-1.3b").symlink_to(tiny_model)
+    for name in ("before", "after"):
+        write_jsonl(f"{name}.jsonl", [("if so, " if name == "after" else "and so ") * 60] * 3)
+    text = METHOD.split("**Pairs.**")[1].split("\n## ")[0]
+    for command in text.split("```sh\n")[1].split("```")[0].splitlines():
+        assert neurolens(shlex.split(command, comments=True)[1:]) == 0, command
+    most = eval(re.findall(r"`(neurolens\.open[^`]+)`", text)[0], {"neurolens": package})
+    assert len(most) == 10 and (most["low"] > 0).all()
+    np.testing.assert_allclose(most["difference"], most["frequency_first"] - most["frequency_second"])
 
 
 @pytest.mark.parametrize("page", ["store.md", "method.md"])
