@@ -19,7 +19,7 @@ lint: $(VENV)/installed-dev
 	@$(BIN)/pyright
 
 figures: $(VENV)/installed
-	@$(BIN)/neurolens plot neurolens-demo/demo.zarr -o figures
+	@$(BIN)/python figures/make.py neurolens-demo
 
 bench: $(VENV)/installed-dev
 	@for benchmark in benchmarks/[a-z]*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark || exit 1; done

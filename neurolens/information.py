@@ -31,7 +31,7 @@ class Information:
     """Mutual information of a bit and a category, for some neurons; float64 `(neuron,)`, in nats.
 
     plug_in    Σ_c P(c) · KL(P(active | c) ‖ P(active)), in [0, log 2]
-    expected   its mean under the null; 0 for a neuron that is never or always active
+    expected   its mean under the null, times the design effect; 0 for a neuron that is never or always active
     corrected  plug_in − expected; may be negative
     p          P(a plug-in as large | the null), tokens taken as independent: nominal; 1 for a neuron never or always
                active
@@ -54,8 +54,8 @@ def measure_information(
 ) -> Information:
     """Information of bits and categories: `on` unsigned `(neuron, category)` activations, `total` int64 `(category,)`.
 
-    `design_effect` float64 `(neuron,)`, at least 1: how many tokens that hang together count as one; p is then that of
-    the plug-in divided by it (Rao and Scott 1981). None where tokens of a category are of different sequences.
+    `design_effect` float64 `(neuron,)`, at least 1: how many tokens that hang together count as one; what the null
+    gives is multiplied by it (Rao and Scott 1981). None where tokens of a category are of different sequences.
     Categories without tokens do not count. Zeros, and p = 1, for no tokens at all.
 
     >>> half = measure_information(np.array([[4, 0]]), np.array([4, 4]))
@@ -69,8 +69,8 @@ def measure_information(
     distinct, place = np.unique(active, return_inverse=True)
     moments = _null_moments(distinct, total)
     mean, variance, third = (each[place] for each in moments)
-    tested = plug_in if design_effect is None else plug_in / design_effect
-    p = _tail(tested, mean, variance, third)
+    effect = np.ones(len(on)) if design_effect is None else design_effect
+    p = _tail(plug_in / effect, mean, variance, third)
     if design_effect is None and len(total) > 1 and (total == total[0]).all():
         rare = np.minimum(distinct, tokens - distinct)
         pairs = rare * (rare - 1) / 2 * (total[0] - 1) / max(1, tokens - 1)
@@ -79,7 +79,7 @@ def measure_information(
             p[of] = _count_tail(plug_in[of], int(distinct[i]), len(total), int(total[0]))
     p[(active == 0) | (active == tokens)] = 1.0
     least = total.min(initial=tokens) * np.minimum(active, tokens - active) / max(1, tokens)
-    return Information(plug_in, mean, plug_in - mean, p, least < least_expected)
+    return Information(plug_in, effect * mean, plug_in - effect * mean, p, least < least_expected)
 
 
 def mutual_information(on: np.ndarray, total: np.ndarray) -> np.ndarray:

@@ -108,7 +108,7 @@ def describe_positional(
         "period": period,
         "phase": phase,
         "agreement": measure_agreement(by_label, sequences.sum(0), rules.window(positions)),
-        "stability": same.mean(0),
+        "stability": same.mean(0) if groups.there > 1 else np.full(len(chosen), np.nan),
         "curve": whole,
     }
     kept = np.flatnonzero(positional)
@@ -141,10 +141,14 @@ def join_positional(parts: list[Positional]) -> Positional:
     return Positional(rows, Ranges(**ranges), np.sum([part.replicates for part in parts], axis=0))
 
 
-def summarize_positional(layers: list[Positional], groups: Groups, neurons: int) -> dict[str, np.ndarray]:
-    """Positional neurons by layer and kind, and how the strong oscillatory ones tile the positions.
+def summarize_positional(
+    layers: list[Positional], groups: Groups, neurons: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Positional neurons by kind, by layer and in all, and how the strong oscillatory ones tile the positions.
 
-    `layers` has at least one, of `neurons` each. Returns columns of `results/positions/by_layer` (docs/store.md).
+    `layers` has at least one, of `neurons` each. Returns columns of `results/positions/by_layer`, whose last axis are
+    the layers, and those of `results/positions/overall`, `(type, strength)`, and `()` of all kinds together
+    (docs/store.md).
     """
     kinds = [
         np.bincount(each.rows["type"] * len(STRENGTHS) + each.rows["strength"], minlength=len(TYPES) * len(STRENGTHS))
@@ -156,6 +160,11 @@ def summarize_positional(layers: list[Positional], groups: Groups, neurons: int)
         tile_positions(Types(each.rows["type"], each.rows["strength"], each.ranges), each.rows["curve"].shape[1])
         for each in layers
     ]
+    overall: dict[str, np.ndarray] = {}
+    for name, axes in (("count", (-1,)), ("total", (-3, -2, -1))):
+        estimate = count.sum(axes)
+        low, high = groups.interval(estimate, replicates.sum(axes))
+        overall |= {name: np.array(estimate), f"{name}_low": np.maximum(0, low), f"{name}_high": high}
     columns = {"count": count, "share": count.sum((0, 1)) / max(1, neurons)}
     resampled = {"count": replicates, "share": replicates.sum((1, 2)) / max(1, neurons)}
     for name in list(columns):
@@ -163,4 +172,4 @@ def summarize_positional(layers: list[Positional], groups: Groups, neurons: int)
         columns |= {f"{name}_low": np.maximum(0, low), f"{name}_high": high}
     for i, name in enumerate(("tiling_neurons", "tiling_covered", "tiling_expected")):
         columns[name] = np.array([each[i] for each in tiling])
-    return columns
+    return columns, overall

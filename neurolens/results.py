@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,6 +68,11 @@ def write_positional(store: Store, layers: list[Positional], groups: Groups) -> 
         write_array(store, f"results/positions/{name}", values, ("row", "position")[: values.ndim])
     whole_numbers = {name: getattr(whole.ranges, name).astype(np.int32) for name in ("row", "first", "stop")}
     write_columns(store, "results/positions/ranges", vars(whole.ranges) | whole_numbers, ("range",))
-    store.set_attributes("results/positions/by_layer", {"type": list(TYPES[1:]), "strength": list(STRENGTHS[1:])})
-    by_layer = summarize_positional(layers, groups, store.neurons)
-    write_columns(store, "results/positions/by_layer", by_layer, ("type", "strength", "layer"))
+    by_layer, overall = summarize_positional(layers, groups, store.neurons)
+    kinds = {"type": list(TYPES[1:]), "strength": list(STRENGTHS[1:])}
+    total = [overall.pop(f"total{end}").item() for end in ("", "_low", "_high")]
+    store.set_attributes("results/positions/by_layer", kinds)
+    write_columns(store, "results/positions/by_layer", by_layer, (*kinds, "layer"))
+    known = [value if math.isfinite(value) else None for value in total]
+    store.set_attributes("results/positions/overall", {**kinds, "total": known})
+    write_columns(store, "results/positions/overall", overall, tuple(kinds))

@@ -110,7 +110,7 @@ class Run:
 
         by_layer = set(self.store.names(f"{folder}/by_layer")) - {"layer"}
         counts = {name for name in by_layer if name.startswith("count")}
-        kinds = {"type": TYPES[1:], "strength": STRENGTHS[1:], "layer": layers}
+        kinds = {"type": TYPES[1:], "strength": STRENGTHS[1:]}
         return Positions(
             **header(name for name in self.store.names(folder) if name != "curve"),
             rows=len(self.store.read(f"{folder}/neuron")),
@@ -120,7 +120,9 @@ class Run:
             ranges=lambda: {
                 name: self.store.read(f"{folder}/ranges/{name}") for name in self.store.names(f"{folder}/ranges")
             },
-            by_layer=Table(**header(sorted(counts), f"{folder}/by_layer"), coords=kinds),
+            by_layer=Table(**header(sorted(counts), f"{folder}/by_layer"), coords={**kinds, "layer": layers}),
+            overall=Table(**header(sorted(counts), f"{folder}/overall"), coords=kinds),
+            total=tuple(self.store.attributes(f"{folder}/overall")["total"]),
             tiling=Table(**header(sorted(by_layer - counts), f"{folder}/by_layer"), coords={"layer": layers}),
         )
 

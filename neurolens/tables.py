@@ -136,6 +136,8 @@ class Positions(Table):
     ranges     columns `(range,)`: which `row`, its positions [`first`, `stop`), whether `always` or never, the pooled
                `frequency` without its outer parts and the `n` tokens of that
     by_layer   columns `(type, strength, layer)`: `count`, `count_low`, `count_high`, positional neurons of each kind
+    overall    columns `(type, strength)`: the same over all layers together
+    total      of all kinds and layers together: (number, low, high), None without an interval
     tiling     columns `(layer,)`: `share`, `share_low`, `share_high` of neurons that are positional; `tiling_neurons`,
                the strong oscillatory ones, the share of positions in a range of always of one of them
                (`tiling_covered`) and what random shifts would give (`tiling_expected`)
@@ -151,12 +153,14 @@ class Positions(Table):
         curve: Callable[[], np.ndarray],
         ranges: Callable[[], Mapping[str, np.ndarray]],
         by_layer: Table,
+        overall: Table,
+        total: tuple[int, float | None, float | None],
         tiling: Table,
         **header: Any,
     ) -> None:
         super().__init__(name, coords={"row": range(rows)}, **header)
         self.sequences, self.neurons_per_layer = sequences, neurons_per_layer
-        self.by_layer, self.tiling = by_layer, tiling
+        self.by_layer, self.overall, self.total, self.tiling = by_layer, overall, total, tiling
         self._curve, self._ranges = curve, ranges
 
     @cached_property
