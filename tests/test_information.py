@@ -490,6 +490,8 @@ def test_copies_of_tokens_say_no_more() -> None:
         measure_information(8 * on, 8 * total, design_effect=np.full(200, 8.0)),
     )
     close(often.plug_in, once.plug_in)
+    np.testing.assert_allclose(often.expected, once.expected, rtol=2e-3)
+    close(often.corrected, often.plug_in - often.expected, 0)
     close(often.p, once.p, 2e-3)
     assert (measure_information(8 * on, 8 * total).p <= often.p).all()
     assert within_chance(often.p, 0.5) or within_chance(once.p, 0.5)
@@ -510,6 +512,7 @@ def test_the_more_hangs_together_the_less_is_found() -> None:
     for less, more in pairwise(found):
         assert (less.p <= more.p).all() and (less.p < more.p).any()
         close(less.plug_in, more.plug_in, 0)
+        assert (less.expected < more.expected).all() and (less.corrected > more.corrected).all()
     several = measure_information(on, total, design_effect=np.repeat([1.0, 4.0], 25))
     assert np.array_equal(several.p, np.concatenate([found[0].p[:25], found[2].p[25:]]))
 
