@@ -189,12 +189,10 @@ def positions(
     columns = dict(zip(ROWS, (*values, rng.random(rows) < 0.3, rng.random(rows)), strict=True))
     count = np.zeros((len(TYPES) - 1, len(STRENGTHS) - 1, len(run.layers)), np.int64)
     np.add.at(count, (kind - 1, strength - 1, np.searchsorted(run.layers, layer)), 1)
-    total = count.sum((0, 1))
-    covered, expected = rng.random((2, len(total)))
-    tiling = {
-        "tiling_neurons": count[0, 1], "tiling_covered": covered, "tiling_expected": expected,
-        "share": total / 60, "share_low": np.maximum(0, total - 1.5) / 60, "share_high": (total + 2.5) / 60,
-    }  # fmt: skip
+    covered, expected = rng.random((2, len(run.layers)))
+    tiling = {"tiling_neurons": count[0, 1], "tiling_covered": covered, "tiling_expected": expected}
+    whole = count.sum(-1)
+    overall = {"count": whole, "count_low": 0.7 * whole, "count_high": 1.5 * whole + 0.5}
     header = {key: getattr(run, key) for key in ("name", "layers", "model_layers", "n_tokens")}
     header["rules"] = rules or POSITION_RULES
     curve = rng.binomial(sequences, chance).astype(np.uint16)
@@ -206,7 +204,8 @@ def positions(
         **header, rows=rows, sequences=sequences, neurons_per_layer=60, curve=lambda: curve, names=list(columns),
         ranges=lambda: {name: np.array(values) for name, values in ranges.items()}, read=columns.__getitem__,
         by_layer=part({"count": count}, type=TYPES[1:], strength=STRENGTHS[1:], layer=run.layers),
-        tiling=part(tiling, layer=run.layers),
+        overall=part(overall, type=TYPES[1:], strength=STRENGTHS[1:]), tiling=part(tiling, layer=run.layers),
+        total=(rows, rows - 0.6, rows + 2.4) if sequences > 1 else (rows, None, None),
     )  # fmt: skip
 
 
@@ -245,21 +244,21 @@ CASES: dict[str, Callable[[], list[Neurons]]] = {
 VARIANTS = [name for name, spec in FIGURES.items() if spec.n > 1]  # as the figures of tokens, in other words
 OF_POSITIONS = [name for name, spec in FIGURES.items() if spec.part == "positions"]
 # cases for figures that look at these, or place names in their own way
+AS_OTHERS = ("one run", "a subset of layers", "one layer, one model of one layer")
 FIRST_HALF, ONE_DETECTOR, HOSTILE_NAMES = "no layer of the first half", "one detector", "hostile names"
 
 
 def all_cases() -> list[tuple[str, str]]:
     """Figures and cases, without those in which a figure shows the same as in another case."""
+    named = ("dead", "covering", "new-tokens", "examples", "positional-types", "positional-training", "contrast")
     return [
         (figure, case)
         for figure, spec in FIGURES.items()
         for case in (("three depths",) if figure in VARIANTS else CASES)
         if (case != FIRST_HALF or figure == "covering")
         and (case != ONE_DETECTOR or spec.part in ("ngrams", "updates"))
-        and (
-            case != HOSTILE_NAMES or figure in ("dead", "covering", "new-tokens", "examples", *OF_POSITIONS, "contrast")
-        )
-        and (case not in ("one run", "a subset of layers") or spec.part not in ("positions", "contrast"))
+        and (case != HOSTILE_NAMES or figure in named)
+        and (case not in AS_OTHERS or spec.part not in ("positions", "contrast"))
     ]
 
 
@@ -715,29 +714,34 @@ def test_of_many_ranges_those_of_the_most_information_are_drawn_and_a_layer_can_
     assert texts_of(none.axes[0]) == "no strong oscillatory neuron in layer 3"
 
 
-def test_training_stacks_kinds_a_run_in_the_order_given_with_intervals():
+def test_training_shows_how_many_of_each_kind_a_run_has_in_the_order_given_with_intervals():
     runs = [positions(run) for run in (table("b"), table("a", depth=7), silent("none", neurons=60))]
     drawing = draw("positional-training", runs)
-    (ax,) = drawing.axes
-    bars = heights(ax)
-    kinds = [(kind, strength) for kind in TYPES[1:] for strength in ("strong", "weak")]
-    for at, run in enumerate(runs):
-        count = [int(((run["type"] == kind) & (run["strength"] == strength)).sum()) for kind, strength in kinds]
-        assert bars[at] == count
-        shown = [text for text in ax.texts if text.xy[0] == at]  # type: ignore[attr-defined]
-        assert [text.get_text() for text in shown] == [str(sum(count))]
-        told = f"{sum(count)} of {60 * len(run.layers)} neurons positional"
-        assert f"{run.name}: {len(run.layers)} layers, {run.n_tokens:,} tokens; 40 sequences of 64; {told}" in words(
-            drawing
-        )
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["b", "a", "none"]
-    container = ax.containers[-1]
-    (whiskers,) = [lines for lines in container.get_children() if hasattr(lines, "get_segments")]
-    for segment, run in zip(whiskers.get_segments(), runs, strict=True):  # type: ignore[attr-defined]
-        total = np.array([(run["layer"] == layer).sum() for layer in run.layers])
-        assert segment[:, 1].tolist() == pytest.approx([np.maximum(0, total - 1.5).sum(), (total + 2.5).sum()])
-    hatched = {patch.get_hatch() for patch in ax.patches if patch.get_hatch()}
-    assert len(hatched) == 4  # weak ones differ by more than hue
+    for ax, kind in zip(drawing.axes, TYPES[1:], strict=True):
+        assert ax.get_title(loc="left") == kind.replace("_", " ")
+        shown = []
+        for i, strength in enumerate(("strong", "weak")):
+            bars, lines = ax.patches[3 * i : 3 * i + 3], ax.collections[i]
+            count = [int(((run["type"] == kind) & (run["strength"] == strength)).sum()) for run in runs]
+            assert [bar.get_height() for bar in bars] == count  # type: ignore[attr-defined]
+            assert [bool(bar.get_hatch()) for bar in bars] == [strength == "weak"] * 3  # by more than hue
+            for at, (bar, path) in enumerate(zip(bars, lines.get_paths(), strict=True)):
+                middle = bar.get_x() + bar.get_width() / 2  # type: ignore[attr-defined]
+                assert round(middle) == at
+                expected = [(middle, 0.7 * count[at]), (middle, 1.5 * count[at] + 0.5)]
+                np.testing.assert_allclose(np.asarray(path.vertices, float), expected)
+                assert ax.get_ylim()[1] > 1.5 * count[at] + 0.5
+            shown += [str(number) for number in count if number]
+        assert [text.get_text() for text in ax.texts] == shown
+    for run in runs:
+        number = len(run["type"])
+        number = f"{number} (95%: {number - 1}–{number + 2})" if number else "0"
+        told = f"{number} of {60 * len(run.layers)} neurons positional"
+        scope = f"{run.name}: {len(run.layers)} layers, {run.n_tokens:,} tokens; 40 sequences of 64; {told}"
+        assert scope in words(drawing)
+    assert [label.get_text() for label in drawing.axes[2].get_xticklabels()] == ["b", "a", "none"]
+    assert "95% intervals" in words(drawing)
+    assert len({patch.get_hatch() for ax in drawing.axes for patch in ax.patches}) == 5
 
 
 def test_types_differ_in_grey():
@@ -771,9 +775,9 @@ def test_two_stages_over_depth_are_told():
 
 @pytest.mark.parametrize("figure", OF_POSITIONS)
 def test_positions_without_any_say_so(figure: str):
-    said = {"position-ranges": "no strong oscillatory neuron in 2 layers"}
+    said = {"position-ranges": "no strong oscillatory neuron in 2 layers", "positional-training": "no such neuron"}
     drawing = drawn(figure, "silent")
-    assert texts_of(drawing.axes[0]).removeprefix("0 ") == said.get(figure, "none of 120 neurons is positional")
+    assert texts_of(drawing.axes[0]) == said.get(figure, "none of 120 neurons is positional")
     assert "0 of 120 neurons positional" in words(drawing)
 
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from neurolens.curves import find_stages
@@ -80,8 +81,11 @@ def positional(
                 ax.set_yticks(())
             if not number.any():
                 words(ax, f"none of {len(run.layers) * run.neurons_per_layer:,} neurons is positional", 0.8 / columns)
-        handles = [Line2D([], [], markersize=7, **_look(*kind)) for kind in KINDS]
-        _kinds_legend(figure, handles)
+        legend(
+            figure, [Line2D([], [], markersize=7, **_look(*kind)) for kind in KINDS],
+            [f"{IN_WORDS[kind]}, {strength}" for kind, strength in KINDS], "top", ncols=len(TYPES) - 1,
+            columnspacing=1.2, handletextpad=0.4, handlelength=1.4,
+        )  # fmt: skip
     return figure
 
 
@@ -162,12 +166,6 @@ def _look(kind: str, strength: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _kinds_legend(figure: Figure, handles: Sequence[Any]) -> None:
-    """Types next to each other, strong ones above weak ones."""
-    names = [f"{IN_WORDS[kind]}, {strength}" for kind, strength in KINDS]
-    legend(figure, handles, names, "top", ncols=len(TYPES) - 1, columnspacing=1.2, handletextpad=0.4, handlelength=1.4)
-
-
 def _stages(run: Positions) -> str:
     """Where the run's layers are best cut in two, for its line; nothing if they are too few or all alike."""
     if not len(run.layers):
@@ -182,49 +180,53 @@ def _stages(run: Positions) -> str:
     )
 
 
-def training(spec: FigureSpec, runs: Sequence[Positions]) -> Figure:
-    """Paper, Figs. 10, 11: positional neurons of each kind, a bar a run in the order given, as steps of a training."""
+def training(spec: FigureSpec, runs: Sequence[Positions], *, most_numbers: int = 6) -> Figure:
+    """Paper, Figs. 10, 11: positional neurons of each kind, bars a run in the order given, as steps of a training.
+
+    A panel a type, strong and weak ones beside each other; of up to `most_numbers` runs they have their numbers.
+    """
     meaning, rest = position_rules(runs)
-    counts = np.stack([_by_kind(run).sum(1) for run in runs], axis=1)
-    totals = counts.sum(0)
     levels = sorted({run.rules["confidence"] for run in runs})
     confidence = " or ".join(f"{level:.0%}" for level in levels)
     caption = (
-        f"{meaning} A bar is a run, in the order they were given, as of steps in training or variants of a model:"
-        " its positional neurons of all recorded layers by kind, from the bottom up; above, how many they are. Thin"
-        f" bars: {confidence} intervals of each layer's number, of sequences drawn anew (bootstrap), added up. Runs"
-        " compare if they have the same layers and texts."
+        f"{meaning} Bars are the positional neurons of a run in all layers recorded; runs in the order they were given,"
+        " as of steps in training or variants of a model; they compare if their layers and texts are the same. Thin"
+        f" bars: {confidence} intervals, of sequences drawn anew (bootstrap). Each panel has its own scale."
     )
     names = run_names(runs, most=1.6)
-    turned = max(width(name, 9) for name in names) > (WIDTH - 1) / len(runs) - 0.1
-    with sheet(spec, caption, runs, lambda run: found(run) + rest(run), height=3.6 + turned) as figure:
-        ax, x = figure.add_subplot(), np.arange(len(runs))
-        bottom = np.zeros(len(runs), np.int64)
-        for kind, number in zip(KINDS, counts, strict=True):
-            ax.bar(x, number, bottom=bottom, width=0.6, **_bar(*kind))
-            bottom += number
-        low, high = np.array([_total(run) for run in runs]).T
-        apart, some = np.maximum(0, [totals - low, high - totals]), high > 0  # NaN: no interval
-        ax.errorbar(x[some] + 0.37, totals[some], apart[:, some], fmt="_", color="#000000", linewidth=0.9, capsize=2)
-        for at, number in enumerate(totals):
-            ax.annotate(f"{number:,}", (at, number), (0, 2), textcoords="offset points", ha="center", fontsize=8)
-        spare = max(0, 4 - len(runs)) / 2  # few bars stay narrow
-        top = max(1.0, float(np.nanmax([*totals, *high[np.isfinite(high)]], initial=0)))
-        ax.set(xlim=(-0.6 - spare, len(runs) - 0.4 + spare), ylim=(0, 1.1 * top), ylabel="positional neurons")
-        ax.set_xticks(x, names, rotation=90 if turned else 0)
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        ax.grid(visible=False, axis="x")
-        if not totals.any():
-            everything = sum(len(run.layers) * run.neurons_per_layer for run in runs)
-            words(ax, f"none of {everything:,} neurons is positional", 0.8)
-        _kinds_legend(figure, [Patch(**_bar(*kind)) for kind in KINDS])
+    turned = max(width(name, 9) for name in names) > (WIDTH / 2 - 0.6) / len(runs) - 0.1
+    x, spare = np.arange(len(runs)), max(0, 3 - len(runs)) / 2  # few bars stay narrow
+    with sheet(spec, caption, runs, lambda run: found(run) + rest(run), height=4.2 + turned) as figure:
+        for row, (ax, kind) in enumerate(zip(figure.subplots(2, 2, sharex=True).flat, TYPES[1:], strict=True)):
+            ax.set_title(IN_WORDS[kind], loc="left", fontsize=9)
+            top = 0.0
+            for aside, strength in ((-0.2, "strong"), (0.2, "weak")):
+                at = TYPES.index(kind) - 1, STRENGTHS.index(strength) - 1
+                count, low, high = (
+                    np.array([run.overall[name][at] for run in runs]) for name in ("count", "count_low", "count_high")
+                )
+                ends = np.fmax(count, high)  # NaN: no interval
+                ax.bar(x + aside, count, width=0.36, **_bar(kind, strength))
+                bars = ax.vlines(x + aside, low, high, color="#000000", linewidth=0.9)
+                bars.set_path_effects([withStroke(linewidth=2.2, foreground="white")])  # seen on a dark bar, too
+                for place, number, end in zip(x + aside, count, ends, strict=True):
+                    if number and len(runs) <= most_numbers:
+                        ax.annotate(
+                            f"{number:,}", (place, end), (0, 2), textcoords="offset points", ha="center", fontsize=8
+                        )
+                top = max(top, float(ends.max()))
+            ax.set(xlim=(-0.6 - spare, len(runs) - 0.4 + spare), ylim=(0, 1.15 * (top or 1)))
+            ax.set_xticks(x, names, rotation=90 if turned else 0)
+            ax.yaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
+            ax.grid(visible=False, axis="x")
+            if row % 2 == 0:
+                ax.set_ylabel("positional neurons")
+            if not any(run.overall["count"][TYPES.index(kind) - 1].any() for run in runs):
+                words(ax, "no such neuron", 0.4)
+        grey = "#555555"
+        looks = [Patch(facecolor=grey), Patch(facecolor="white", edgecolor=grey, hatch=_HATCH["oscillatory"])]
+        legend(figure, looks, ("strong", "weak"), "top", ncols=2)
     return figure
-
-
-def _total(run: Positions) -> tuple[float, float]:
-    """Interval of a run's number of positional neurons."""
-    layers = run.neurons_per_layer * run.tiling["share_low"], run.neurons_per_layer * run.tiling["share_high"]
-    return float(layers[0].sum()), float(layers[1].sum())
 
 
 def _bar(kind: str, strength: str) -> dict[str, Any]:

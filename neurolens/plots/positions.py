@@ -229,13 +229,15 @@ def position_rules(runs: Sequence[Positions]) -> tuple[str, Callable[[Positions]
 def found(run: Positions) -> str:
     """How many sequences and how many positional neurons of which kind a run has, and how sure that is."""
     told = f"{run.sequences:,} sequences of {run.positions:,}"
-    told += f"; {len(run['type']):,} of {_neurons(run):,} neurons positional"
+    number, low, high = run.total
+    between = f" ({run.rules['confidence']:.0%}: {low:,.0f}–{high:,.0f})" if low is not None and number else ""
+    told += f"; {number:,}{between} of {_neurons(run):,} neurons positional"
     both = {
         kind: [int(((run["type"] == kind) & (run["strength"] == strength)).sum()) for strength in STRENGTHS[:0:-1]]
         for kind in TYPES[1:]
     }
     if kinds := [f"{IN_WORDS[kind]} {strong:,} + {weak:,}" for kind, (strong, weak) in both.items() if strong + weak]:
-        told += f" (strong + weak: {', '.join(kinds)})"
+        told += f", strong + weak: {', '.join(kinds)}"
     if rough := int(run["rough"].sum()):
         told += f"; {rough:,} rough"
     if run.sequences < FEW_SEQUENCES:
