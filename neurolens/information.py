@@ -64,21 +64,20 @@ def measure_information(
     """
     there = np.asarray(total) > 0
     on, total = np.asarray(on)[:, there].astype(np.int64), np.asarray(total)[there].astype(np.int64)
-    tokens, active = int(total.sum()), on.sum(1)
-    plug_in = mutual_information(on, total)
+    tokens = int(total.sum())
+    on = np.where(2 * on.sum(1, keepdims=True) > tokens, total - on, on)  # bits the other way say as much
+    active, plug_in = on.sum(1), mutual_information(on, total)
     distinct, place = np.unique(active, return_inverse=True)
     moments = _null_moments(distinct, total)
     mean, variance, third = (each[place] for each in moments)
     effect = np.ones(len(on)) if design_effect is None else design_effect
     p = _tail(plug_in / effect, mean, variance, third)
     if design_effect is None and len(total) > 1 and (total == total[0]).all():
-        rare = np.minimum(distinct, tokens - distinct)
-        pairs = rare * (rare - 1) / 2 * (total[0] - 1) / max(1, tokens - 1)
-        for i in np.flatnonzero((rare > 0) & (pairs < FEW_PAIRS)):
+        pairs = distinct * (distinct - 1) / 2 * (total[0] - 1) / max(1, tokens - 1)
+        for i in np.flatnonzero((distinct > 0) & (pairs < FEW_PAIRS)):
             of = place == i
             p[of] = _count_tail(plug_in[of], int(distinct[i]), len(total), int(total[0]))
-    p[(active == 0) | (active == tokens)] = 1.0
-    least = total.min(initial=tokens) * np.minimum(active, tokens - active) / max(1, tokens)
+    least = total.min(initial=tokens) * active / max(1, tokens)
     return Information(plug_in, effect * mean, plug_in - effect * mean, p, least < least_expected)
 
 
@@ -104,23 +103,32 @@ def _divergence(rate: np.ndarray, frequency: np.ndarray | float) -> np.ndarray:
 def _null_moments(active: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, variance and third central moment of the plug-in under the null, by number of activations: `(any,)` each.
 
-    The mean is exact. The others are of what categories add beyond the part that is linear in their counts, the sum of
-    which is fixed. What is left correlates as squares of the counts do: exact for many activations, where the moments
-    are those of χ² with one degree of freedom less than there are categories.
+    The mean is exact. The others are of two parts. One is linear in the counts, a sum over tokens drawn without
+    replacement: 0 for categories of one size. What is left beside it is uncorrelated with any count, and correlates
+    between categories as squares of counts do: exact for many activations, where the moments are those of χ² with one
+    degree of freedom less than there are categories.
     """
     tokens = int(total.sum())
     mean, alone, third, linked, own = np.zeros((5, len(active)))
+    shares, worths = [], []
     for size, count in zip(*np.unique(total, return_counts=True), strict=True):  # those of one size are alike
         share = size / tokens
-        first, second, cubed = kernels.null_information(active, tokens, size)
+        first, second, cubed, slope = kernels.null_information(active, tokens, size)
         mean += count * share * first
         alone += count * share**2 * second
         third += count * share**3 * cubed
         odds = share / (1 - share) if share < 1 else 0.0  # two counts correlate by −√(odds · odds)
         linked += count * odds * share * np.sqrt(second)
         own += count * (odds * share) ** 2 * second
+        shares.append(count * share)
+        worths.append(share * slope)  # of an activation there
     variance = alone + linked**2 - own
-    return mean, variance, third * np.divide(variance, alone, out=np.ones_like(alone), where=alone > 0) ** 2
+    if len(total) > 1:
+        third *= (len(total) - 1) / ((1 - total / tokens) ** 3).sum()
+    of, worth = np.array(shares), np.array(worths).reshape(len(worths), len(active))
+    apart, drawn = worth - of @ worth, active * (tokens - active) / max(1, tokens - 1)
+    skewed = (tokens - 2 * active) / max(1, tokens - 2)
+    return mean, variance + drawn * (of @ apart**2), third + drawn * skewed * (of @ apart**3)
 
 
 def _tail(value: np.ndarray, mean: np.ndarray, variance: np.ndarray, third: np.ndarray) -> np.ndarray:
@@ -128,7 +136,7 @@ def _tail(value: np.ndarray, mean: np.ndarray, variance: np.ndarray, third: np.n
 
     1 where the variance is 0.
     """
-    there = variance > 0
+    there = variance > (SAME * mean) ** 2
     spread = np.sqrt(np.where(there, variance, 1))
     x, skew = (value - mean) / spread, third / spread**3
     shape = 4 / np.where(np.abs(skew) > LEAST_SKEW, skew, 1) ** 2
@@ -140,12 +148,12 @@ def _tail(value: np.ndarray, mean: np.ndarray, variance: np.ndarray, third: np.n
 def _count_tail(value: np.ndarray, active: int, categories: int, size: int) -> np.ndarray:
     """P(plug-in > value) + P(plug-in = value) / 2 (mid-p, Lancaster 1961), every outcome counted: `(any,)`.
 
-    Of `active` activations among `categories` of `size` tokens each.
+    Of `active` activations among `categories` of `size` tokens each. Outcomes that are left out count as larger.
     """
-    outcomes, chances = _outcomes(min(active, categories * size - active), categories, size)
+    outcomes, chances = _outcomes(active, categories, size)
     above = outcomes > value[:, None] * (1 + SAME)
     same = ~above & (outcomes >= value[:, None] * (1 - SAME))
-    return above @ chances + same @ chances / 2
+    return above @ chances + same @ chances / 2 + max(0.0, 1 - float(chances.sum()))
 
 
 @lru_cache(1024)

@@ -346,11 +346,11 @@ def null_information(active, tokens, size):  # pragma: no cover - compiled
     """Moments of KL(k / size ‖ K / tokens), nats, for the k activations of a category by chance alone.
 
     `active` int64 `(any,)`: K, the activations among `tokens`; k of the `size` tokens of a category is hypergeometric.
-    Returns float64 `(3, any)`: the mean; variance and third central moment of what is left of it beside its regression
-    on k. 0 where K is 0 or all. Probabilities come from the one at the mode by ratios of neighbours, until they no
-    longer count.
+    Returns float64 `(4, any)`: the mean; variance and third central moment of what is left of it beside its regression
+    on k; the slope of that. 0 where K is 0 or all. Probabilities come from the one at the mode by ratios of neighbours,
+    until they no longer count.
     """
-    out = np.zeros((3, len(active)))
+    out = np.zeros((4, len(active)))
     chance, divergence = np.empty(size + 1), np.empty(size + 1)
     for i in range(len(active)):
         marked = active[i]
@@ -358,7 +358,7 @@ def null_information(active, tokens, size):  # pragma: no cover - compiled
             continue
         frequency = marked / tokens
         least, most = max(0, size - (tokens - marked)), min(size, marked)
-        mode = min(max(((size + 1) * (marked + 1)) // (tokens + 2), least), most)
+        mode = min(max(int((size + 1) * ((marked + 1) / (tokens + 2))), least), most)  # their product may be too large
         low = high = mode
         chance[mode] = 1.0
         while high < most and chance[high] > 1e-18:
@@ -389,7 +389,7 @@ def null_information(active, tokens, size):  # pragma: no cover - compiled
             rest = divergence[k] - mean - slope * (k - size * frequency)
             variance += chance[k] * rest * rest
             third += chance[k] * rest * rest * rest
-        out[0, i], out[1, i], out[2, i] = mean, variance / whole, third / whole
+        out[0, i], out[1, i], out[2, i], out[3, i] = mean, variance / whole, third / whole, slope
     return out
 
 
