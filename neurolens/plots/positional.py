@@ -45,7 +45,8 @@ def positional(
     (inches) in which it stands for as few as in any. All panels, `columns` a row, are alike, so that they compare.
     """
     depth = max(run.model_layers for run in runs)
-    columns = min(columns or (3 if depth <= 6 else 2 if depth <= 12 else 1), len(runs))
+    columns = columns or (3 if depth <= 6 else 2 if depth <= 12 else 1)
+    columns = -(-len(runs) // -(-len(runs) // columns))  # 2 + 2, not 3 + 1
     spacing = (WIDTH / columns - 0.75) / max(1, depth)  # inches a layer, about
     by_kind = [_by_kind(run) for run in runs]
     heights = heights[1:] if columns == len(runs) else heights
@@ -207,8 +208,8 @@ def training(spec: FigureSpec, runs: Sequence[Positions], *, most_numbers: int =
                 )
                 ends = np.fmax(count, high)  # NaN: no interval
                 ax.bar(x + aside, count, width=0.36, **_bar(kind, strength))
-                bars = ax.vlines(x + aside, low, high, color="#000000", linewidth=0.9)
-                bars.set_path_effects([withStroke(linewidth=2.2, foreground="white")])  # seen on a dark bar, too
+                bars = ax.vlines(x + aside, low, high, color="#000000", linewidth=0.8)
+                bars.set_path_effects([withStroke(linewidth=1.6, foreground="white")])  # seen on a dark bar, too
                 for place, number, end in zip(x + aside, count, ends, strict=True):
                     if number and len(runs) <= most_numbers:
                         ax.annotate(
