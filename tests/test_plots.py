@@ -712,6 +712,7 @@ def test_of_many_ranges_those_of_the_most_information_are_drawn_and_a_layer_can_
     assert first.axes[0].get_title(loc="left") == "run: layer 0"
     none = draw("position-ranges", [run], layer=3)
     assert texts_of(none.axes[0]) == "no strong oscillatory neuron in layer 3"
+    assert points(none.axes[1].get_lines()[0])[0] == [0, 1]
 
 
 def test_training_shows_how_many_of_each_kind_a_run_has_in_the_order_given_with_intervals():

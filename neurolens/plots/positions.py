@@ -23,6 +23,8 @@ IN_WORDS: dict[str, str] = {kind: kind.replace("_", " ") for kind in TYPES[1:]}
 # A type has a colour (distinct in luminance, too) and a marker or hatch; strong is filled, weak is not.
 COLOUR: dict[str, str] = dict(zip(TYPES[1:], (COLOURS[2], COLOURS[1], COLOURS[3], COLOURS[0]), strict=True))
 ALWAYS, NEVER = "#CFCFCF", "#EFEFEF"  # shades of ranges
+_COVERED: dict[str, Any] = {"color": "#000000", "marker": "o", "linestyle": "", "markersize": 5, "zorder": 3}
+_CHANCE: dict[str, Any] = {**_COVERED, "marker": "D", "markerfacecolor": "white", "markersize": 5.5, "zorder": 2}
 FEW_SEQUENCES = 10  # with fewer no neuron can have 5 activations and 5 silences at a position
 
 
@@ -143,10 +145,6 @@ def ranges(spec: FigureSpec, runs: Sequence[Positions], *, layer: int | None = N
     return figure
 
 
-_COVERED: dict[str, Any] = {"color": "#000000", "marker": "o", "linestyle": "", "markersize": 5, "zorder": 3}
-_CHANCE: dict[str, Any] = {**_COVERED, "marker": "D", "markerfacecolor": "white", "markersize": 5.5, "zorder": 2}
-
-
 def _stack(run: Positions, layer: int | None, most: int) -> tuple[int, np.ndarray, np.ndarray]:
     """(layer's number, rows of its strong oscillatory neurons, up to `most` of them with the most information).
 
@@ -177,9 +175,10 @@ def _draw_stack(ax: Axes, run: Positions, rows: np.ndarray) -> None:
 def _draw_tiling(ax: Axes, run: Positions, layer: int | None) -> None:
     """Share of positions covered, and by chance, of the layers that have such neurons; the layer drawn is shaded."""
     some = run.tiling["tiling_neurons"] > 0
-    if layer is not None:
+    if some.any():  # the layout fails on a line of nothing that is not clipped
         for column, look in (("tiling_expected", _CHANCE), ("tiling_covered", _COVERED)):
             ax.plot(run.layers[some], 100 * run.tiling[column][some], clip_on=False, **look)
+    if layer is not None:
         ax.axvspan(layer - 0.5, layer + 0.5, color="#EEEEEE", linewidth=0, zorder=0)
     ax.set(xlim=(-0.5, run.model_layers - 0.5), ylim=(0, 103), xlabel="layer", ylabel="positions (%)")
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
@@ -201,7 +200,6 @@ def position_rules(runs: Sequence[Positions]) -> tuple[str, Callable[[Positions]
 
     Rules that differ between the runs go to the lines.
     """
-
     windows = " or ".join(map(str, sorted({rules_of(run).window(run.positions) for run in runs})))
 
     def told(rules: PositionRules) -> str:
