@@ -284,7 +284,7 @@ def plot(
             emit({"figures": listed})
             return
         for figure in listed:
-            click.echo("{name:18} {paper:8} {title}".format(**figure))
+            click.echo("{name:20} {paper:8} {title}".format(**figure))
         return
     if not runs:
         raise click.UsageError("Missing argument 'RUNS...'; give one or several RUN.zarr.")

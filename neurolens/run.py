@@ -77,7 +77,8 @@ class Run:
         """The table of all neurons. Raises NeurolensError if the run is not analysed."""
         require(self.store, "dead")
         header = self._header(neuron_columns(self.store), "results/neurons")
-        activity = Table(**self._header(None, "results/activity"), coords={"layer": self.store.layers})
+        spread = {**self._header(None, "results/activity"), "rules": self.parts["dead"]["bootstrap"]}
+        activity = Table(**spread, coords={"layer": self.store.layers})
         return Neurons(**header, neurons=self.store.neurons, activity=activity)
 
     @cached_property
