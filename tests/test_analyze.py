@@ -4,6 +4,8 @@ anywhere followed by the same command is as if there had been none. What the num
 from __future__ import annotations
 
 import os
+import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -18,8 +20,11 @@ from runs import make_run
 
 from neurolens import IncompleteError, NeurolensError, UsageError
 from neurolens.analyze import analyze_run
+from neurolens.bootstrap import Bootstrap
 from neurolens.cli import run as neurolens
+from neurolens.contrast import ContrastRules
 from neurolens.corpus import Corpus
+from neurolens.curves import PositionRules
 from neurolens.detectors import Rules
 from neurolens.parts import PARTS, marks
 from neurolens.run import open_run
@@ -32,13 +37,16 @@ WIDER = Rules(max_covering=30, max_covering_ngrams=300, coverage=50, min_rate=50
 
 
 def draw_run(path: Path, *, blocks: int | None = None) -> Path:
-    """A collected run of two blocks and two layers; n-grams of all lengths come back."""
+    """A collected run of two blocks and two layers; n-grams of all lengths come back, positions and labels matter."""
     rng = np.random.default_rng(0)
     tokens = np.tile(rng.integers(3, 9, (8, 8)), (3, 1))
     tokens[:, 0] = 2
     active = rng.random((2, 12, tokens.size)) < np.linspace(0, 1, 12)[None, :, None]
     active[:, 3] = tokens.reshape(-1) == 5
-    corpus = Corpus.from_tokens(tokens, label=np.arange(24) % 2, label_names=("a", "b"))
+    label, position = np.arange(24) % 2, np.tile(np.arange(8), 24)
+    active[:, 4], active[:, 5] = position < 4, (position > 4) & (rng.random(tokens.size) < 0.8)
+    active[:, 6] &= np.repeat(label == 1, 8)
+    corpus = Corpus.from_tokens(tokens, label=label, label_names=("a", "b"))
     return make_run(path, corpus, active, layers=[1, 3], sequences_per_block=16, vocab_size=10, blocks=blocks)
 
 
@@ -115,9 +123,14 @@ def test_activity_alone(fresh: Path, capsys: pytest.CaptureFixture[str]) -> None
     run = open_run(fresh)
     assert list(run.parts) == ["dead"] and set(run.neurons) >= {"frequency", "dead"}
     assert not [name for name in run.neurons if "gram" in name] and not (fresh / "results/by_layer").exists()
-    for table in (lambda: run.triggers(1), lambda: run.by_layer):
-        with pytest.raises(NeurolensError, match="not analysed for ngrams; run 'neurolens analyze"):
-            table()
+    for part, tables in {
+        "ngrams": (lambda: run.triggers(1), lambda: run.by_layer, lambda: run.table("by_layer")),
+        "positions": (lambda: run.positions, run.stages, lambda: run.table("positions")),
+        "contrast": (lambda: run.contrast, lambda: run.difference("a", "b"), lambda: run.table("contrast")),
+    }.items():
+        for table in tables:
+            with pytest.raises(NeurolensError, match=f"not analysed for {part}; run 'neurolens analyze"):
+                table()
     assert neurolens(["info", str(fresh)]) == 0
     assert "dead " in capsys.readouterr().out
 
@@ -174,6 +187,9 @@ def one_line(arguments: list[Any], code: int, match: str, capsys: pytest.Capture
         ({"max-covering": 0}, "max_covering is 0; expected at least 1"),
         ({"max-covering-ngrams": -1}, "max_covering_ngrams is -1; expected at least 1"),
         ({"min-occurrences": 0}, "min_occurrences is 0; expected at least 1"),
+        ({"min-position-mi": -0.01}, "threshold is -0.01; expected at least 0 and below 0.693"),
+        ({"min-position-mi": 0.7}, "threshold is 0.7; expected at least 0"),
+        ({"min-position-mi": "nan"}, "threshold is nan; expected at least 0"),
     ],
     ids=str,
 )
@@ -213,8 +229,11 @@ def test_dropped_bits(fresh: Path, capsys: pytest.CaptureFixture[str]) -> None:
     analyze_run(fresh, only=["ngrams"])
     assert run.neurons["unigram_detector"].any() and len(run.triggers(1)["n"]) and run.info()["stored_bytes"] == 0
     message = "the bits of layer 1, 3 were dropped, and what is asked must be counted from them; collect it again"
-    one_line(["analyze", fresh, "--only", "ngrams", "--coverage", 50], 1, message, capsys)
-    assert files(fresh) == before
+    for options in (["ngrams", "--coverage", 50], ["positions"]):
+        one_line(["analyze", fresh, "--only", *options], 1, message, capsys)
+        assert files(fresh) == before
+    analyze_run(fresh, only=["contrast"])  # which is told from counts
+    assert open_run(fresh).contrast["only"].any() and not changed(before, files(fresh)) & before.keys() - {MARK}
 
 
 # -- with a model --------------------------------------------------------------------------------------------------
@@ -230,12 +249,43 @@ def test_all_parts_are_done_unless_told(projected: Path) -> None:
 def test_updates_are_redone_alone_and_with_the_ngrams(projected: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(projected, tmp_path / "r.zarr"))
     analyze_run(path, only=["ngrams"], rules=Rules())
-    assert list(asked(path)) == ["dead", "ngrams"]
+    assert set(asked(path)) == {*PARTS} - {"updates"}
     others = files(path)
     assert not [name for name in others if "updates" in name or "projection" in name]
     analyze_run(path, rules=Rules(), settings=Settings(null_neurons=3))
     assert asked(path)["updates"]["null_neurons"] == 3
     assert not (changed(others, files(path)) & others.keys()) - {MARK}
+    analyze_run(path, rules=WIDER)
+    assert snapshot(path) == snapshot(projected)
+
+
+@pytest.mark.parametrize(
+    ("part", "command", "mine"),
+    [
+        ("positions", {"positions": PositionRules(threshold=0.002)}, r"results/(positions/|neurons/position)"),
+        ("contrast", {"contrast": ContrastRules(least_expected=1)}, r"results/(contrast/|neurons/label_)"),
+    ],
+    ids=["positions", "contrast"],
+)
+def test_other_rules_redo_that_part_and_what_builds_on_it(
+    part: str, command: Command, mine: str, projected: Path, tmp_path: Path
+) -> None:
+    """No other file is touched; updates, which project positional neurons, go with these, and are made anew."""
+    path, said = Path(shutil.copytree(projected, tmp_path / "r.zarr")), []
+    before = files(path)
+    analyze_run(path, only=[part], rules=WIDER, say=said.append, **command)
+    after = files(path)
+    assert asked(path)[part]["rules"] == vars(command[part])
+    updates = r"/(updates|projection\w*|rank|cosine|suppress\w*|null_\w*|trigger_projection\w*)/"
+    gone = {name for name in before if re.search(updates, name) and part == "positions"}
+    assert {name for name in before.keys() - after.keys() if not re.match(mine, name)} == gone
+    assert {name for name in changed(before, after) - gone if not re.match(mine, name)} == {MARK}
+    assert len({name for name in changed(before, after) if re.match(mine, name)}) > 20
+    if part == "positions":
+        assert len(gone) > 30 and "updates" not in asked(path)
+        assert said == [f"{path}: updates built on other results and are gone; analyze without --only makes them anew"]
+    else:
+        assert tuple(asked(path)) == PARTS and not said
     analyze_run(path, rules=WIDER)
     assert snapshot(path) == snapshot(projected)
 
@@ -252,7 +302,7 @@ def test_without_the_checkpoint_what_is_there_stays(
         analyze_run(path, rules=WIDER, settings=Settings(k=3))
     assert snapshot(path) == before
     one_line(["analyze", path, "--max-covering", 3], 3, "updates", capsys)
-    assert list(asked(path)) == ["dead", "ngrams"] and asked(path)["ngrams"]["rules"]["max_covering"] == 3
+    assert set(asked(path)) == {*PARTS} - {"updates"} and asked(path)["ngrams"]["rules"]["max_covering"] == 3
 
 
 # -- stops ---------------------------------------------------------------------------------------------------------
@@ -263,14 +313,22 @@ class Stop(BaseException):
 
 
 Command = dict[str, Any]
-NGRAMS: Command = {"only": ["ngrams"], "lengths": 2}
-OTHER: Command = {"only": ["ngrams"], "lengths": 3, "rules": WIDER}
+FROM_BITS = ["ngrams", "positions", "contrast"]  # what is done without a checkpoint, beside what they need
+USUAL: Command = {"only": FROM_BITS, "lengths": 2, "bootstrap": Bootstrap(replicates=3)}
+OTHER: Command = {
+    "only": FROM_BITS,
+    "lengths": 3,
+    "rules": WIDER,
+    "positions": PositionRules(threshold=0.1, near=0.9),
+    "contrast": ContrastRules(least_expected=1),
+    "bootstrap": Bootstrap(replicates=3),
+}
 
 
 def owned(path: Path, command: Command) -> dict[str, set[str]]:
     """The files of each part that the command writes, beside that of the marks."""
     seen, found = {MARK, *snapshot(path)}, {}
-    for part in command["only"] if command["only"] != ["ngrams"] else ["dead", "ngrams"]:
+    for part in ["dead", *command["only"]]:
         analyze_run(path, **{**command, "only": [part]})
         found[part] = set(snapshot(path)) - seen
         seen |= found[part]
@@ -302,12 +360,12 @@ DISK = {f"os.{name}": getattr(os, name) for name in ("replace", "unlink", "rmdir
 
 
 @pytest.mark.parametrize("operations", [STORE, DISK], ids=["between results", "within results"])
-@pytest.mark.parametrize("before", [None, NGRAMS, OTHER], ids=["fresh", "shorter", "longer"])
+@pytest.mark.parametrize("before", [None, USUAL, OTHER], ids=["fresh", "shorter", "longer"])
 def test_a_stop_leaves_marks_that_are_true_and_the_same_command_completes(
     before: Command | None, operations: dict[str, Any], collected: Path, tmp_path: Path
 ) -> None:
     """Wherever it is stopped: what is marked is whole and as the mark says, and nothing of it shows in the end."""
-    command = OTHER if before == NGRAMS else NGRAMS
+    command = OTHER if before == USUAL else USUAL
     start = Path(shutil.copytree(collected, tmp_path / "start.zarr"))
     whole: list[tuple[dict[str, Any], dict[str, bytes], dict[str, set[str]]]] = []  # marks, files, whose they are
     for each in (before, command):
@@ -349,18 +407,19 @@ def test_killed_and_given_again(collected: Path, tmp_path: Path) -> None:
     undisturbed = [(asked(whole), snapshot(whole), belong)]
     path = Path(shutil.copytree(collected, tmp_path / "r.zarr"))
     code = (
-        "import os, signal, sys; from pathlib import Path; from neurolens.analyze import analyze_run, Rules\n"
+        "import os, pickle, signal, sys; from neurolens.analyze import analyze_run\n"
         "left, replace = int(sys.argv[2]), os.replace\n"
         "def dying(*args, **kwargs):\n"
         "    global left\n"
         "    left -= 1\n"
         "    os.kill(os.getpid(), signal.SIGKILL) if not left else replace(*args, **kwargs)\n"
         "os.replace = dying\n"
-        "analyze_run(sys.argv[1], only=['ngrams'], lengths=3,"
-        " rules=Rules(max_covering=30, max_covering_ngrams=300, coverage=50, min_rate=50))\n"
+        "analyze_run(sys.argv[1], **pickle.loads(bytes.fromhex(sys.argv[3])))\n"
     )
-    for at in (10, 60):
-        ended = subprocess.run([sys.executable, "-c", code, str(path), str(at)], capture_output=True, check=False)
+    command = [sys.executable, "-c", code, str(path)]
+    for at in (10, 200, 60):
+        call = [*command, str(at), pickle.dumps(OTHER).hex()]
+        ended = subprocess.run(call, capture_output=True, check=False)
         assert ended.returncode == -9, ended.stderr
         check_marks(path, undisturbed)
     analyze_run(path, **OTHER)
@@ -385,9 +444,11 @@ def test_what_is_marked_is_on_the_disk(fresh: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("os.fsync", sync)
     monkeypatch.setattr(Store, "set_attributes", marking)
-    for command in (NGRAMS, OTHER):
+    for command in (USUAL, OTHER):
         analyze_run(fresh, **command)
-    assert marked == [["dead"], ["dead", "ngrams"], ["dead"], ["dead", "ngrams"]]
+    whole = ["dead", *FROM_BITS]
+    first = [whole[:1], whole[:2], whole[:3], whole[:3], whole]  # the fourth: that contrast is to be written
+    assert marked == [*first, ["dead", "contrast"], ["dead", "ngrams", "contrast"], whole, whole[:3], whole]
 
 
 @pytest.fixture(scope="module", autouse=True)
