@@ -90,7 +90,8 @@ def draw_curve(rng: np.random.Generator, sequences: int, positions: int) -> np.n
     window = max(3, round(positions / 64))
     bits, at = np.zeros((sequences, positions), bool), 0
     rates = rng.choice([0, 0, 1, 1, 0.5, 0.05, 0.95, 0.005, 0.995, 0.02, 0.98, 0.07, 0.3], rng.integers(1, 5))
-    rates = rng.permutation([0, 1, 0, 1, 0.5]) if rng.random() < 0.3 else rates
+    if rng.random() < 0.3:
+        rates = rng.permutation([0, 1, 0, 1, 0.5]) if rng.random() < 0.5 else np.array([0.02, 0.98])
     lengths = [1, window - 1, window, 2 * window - 2, 2 * window - 1, 3 * window, max(window, positions // 5)]
     usual, turn = int(rng.choice(lengths)), int(rng.integers(len(rates)))
     while at < positions:
@@ -116,8 +117,9 @@ def draw_neuron(rng: np.random.Generator, labels: list[int], positions: int, kin
         bits = draw_curve(rng, *shape)
         if rng.random() < 0.2:  # of one label another, so that they do not agree
             bits[of == of[0]] = draw_curve(rng, int((of == of[0]).sum()), positions)
-    elif kind == "label":  # in some labels; perhaps once in another
+    elif kind == "label":  # in some labels, perhaps in few of their sequences; perhaps once in another
         mine = np.isin(of, rng.permutation(np.unique(of))[: rng.integers(1, 3)])
+        mine &= rng.random(len(labels)) < rng.choice([0.1, 0.3, 1, 1])
         bits = mine[:, None] & (rng.random(shape) < rng.choice([0.01, 0.1, 0.6, 1]))
         bits.reshape(-1)[rng.integers(bits.size)] |= rng.random() < 0.4
     else:  # in some sequences; perhaps in all others, too, but less

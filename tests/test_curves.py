@@ -254,7 +254,7 @@ def test_stages() -> None:
     two = np.array([[0.1, 0.1, 0.1, 0.4, 0.4], [0.3, 0.3, 0.3, 0, 0]])
     clear = find_stages(two)
     assert clear and clear.last == 2 and clear.explained == pytest.approx(1) and clear.by_chance < 0.9
-    assert find_stages(two[:, :2]) is None and find_stages(two[:, :0]) is None and find_stages(two[:, 3:]) is None
+    assert find_stages(two[:, :2]) is None and find_stages(two[:, :1]) is None and find_stages(two[:, 3:]) is None
 
 
 @pytest.mark.xfail(strict=True, reason="the mean of equal numbers is not always that number")

@@ -265,7 +265,7 @@ CURVES = (*KINDS, "curve", "curve", "curve", "curve")
 def test_a_run_is_read_as_the_method_says(tmp_path_factory: pytest.TempPathFactory) -> None:
     seen: Counter[str] = Counter()
 
-    @settings(FEW, max_examples=12)
+    @settings(FEW, max_examples=10)
     @given(seed=st.integers(0, 2**20))
     def compare(seed: int) -> None:
         drawn = draw(seed, CURVES)
@@ -275,7 +275,7 @@ def test_a_run_is_read_as_the_method_says(tmp_path_factory: pytest.TempPathFacto
     compare()
     # the law has been held where it matters: every kind, and what just is, or just is not
     wanted = [*map(" ".join, CELLS), "just a range", "just no range", "just an extreme", "just oscillatory"]
-    wanted += ["just not oscillatory", "only positional with `</s>`", "near, and found in a replicate"]
+    wanted += ["just not oscillatory", "only positional with `</s>`"]
     wanted += ["lost in a replicate", "another kind in a replicate"]
     assert not [note for note in wanted if not seen[note]], seen
 
@@ -293,7 +293,7 @@ asked_differently = st.builds(
 )
 
 
-@settings(FEW, max_examples=6)
+@settings(FEW, max_examples=5)
 @given(asked=asked_differently, seed=st.integers(0, 3))
 def test_other_thresholds(stored: tuple[Drawn, Path], asked: Asked, seed: int) -> None:
     """The same run, analysed again and again: what is in it is what was asked last."""
@@ -408,3 +408,4 @@ def test_the_embedded_model(tmp_path: Path) -> None:
     near[np.random.default_rng(0).choice(len(near), 60)] = True
     seen = check(run, drawn, asked, BOOTSTRAP, [np.flatnonzero(near)])
     assert near.sum() < 200 and seen["other weak"] > 9 and seen["one_extreme strong"]
+    assert seen["near, and found in a replicate"] > 9 and seen["lost in a replicate"] > 9
