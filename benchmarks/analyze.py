@@ -5,7 +5,7 @@ of the demo run's neurons in the same depth, and clipped at 1 in a second run of
 Python's, through the demo's tokenizer, in sequences of 2,048; the checkpoint has OPT-125m's shape, random weights and
 50,265 real tokens. Bits are independent: the worst case for context order, which finds no runs in them, and for the
 store, which cannot compress them; and hardly a neuron detects anything, so that what detectors cost shows in
-`updates --all` alone. No neuron depends on the position: what describing those costs is not in here (20 to 30 ms a
+`updates --all` alone. No neuron depends on the position: what describing those costs is not in here (5 ms a
 positional neuron at T = 2,048).
 
 Every part is done by a process of its own: `dead`, then `ngrams`, `positions` and `contrast`, then `updates`, then

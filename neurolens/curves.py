@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaincc
 
-from neurolens import UsageError
+from neurolens import UsageError, ranges
 from neurolens.tables import STRENGTHS, TYPES
 
 _, OSCILLATORY, BOTH_EXTREMES, ONE_EXTREME, OTHER = range(len(TYPES))
@@ -55,9 +55,9 @@ class PositionRules:
         for name, below in (("threshold", np.log(2)), ("extreme", 0.5), ("exact", 0.5), ("scatter_p", 1), ("near", 1)):
             if not 0 <= getattr(self, name) < below:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least 0 and below {below:.3g}")
-        for name in ("windows", "least_window", "alternations"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
+        for name, least in (("windows", 1), ("least_window", 2), ("alternations", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected at least {least}")
 
     def window(self, positions: int) -> int:
         """w, in positions, for sequences of `positions`."""
@@ -97,72 +97,57 @@ def smooth(on: np.ndarray, sequences: int, window: int) -> np.ndarray:
 
     The window reaches `window // 2` columns back and `(window − 1) // 2` ahead, and is cut off at the ends.
     """
-    sums = _cumulative(on)
+    sums = np.zeros((*on.shape[:-1], on.shape[-1] + 1), np.int64)
+    np.cumsum(on, axis=-1, dtype=np.int64, out=sums[..., 1:])
     columns = np.arange(on.shape[-1])
     low = np.maximum(0, columns - window // 2)
     high = np.minimum(on.shape[-1], columns + (window - 1) // 2 + 1)
     return (sums[..., high] - sums[..., low]) / (sequences * (high - low))
 
 
-def find_types(on: np.ndarray, sequences: int, rules: PositionRules, *, independent: float | None = None) -> Types:
-    """Types of curves: `on` unsigned `(row, position)`, counts of `sequences` tokens each, at least one.
+def find_types(on: np.ndarray, sequences: int, rules: PositionRules) -> Types:
+    """Types of curves: `on` unsigned `(row, position)`, counts of `sequences` tokens each, at least one."""
+    window, curves = rules.window(on.shape[1]), on[:, 1:].astype(np.int64)
+    found, counts, scatter = ranges.find_ranges(curves, sequences, window, rules.extreme, rules.exact)
+    row, first, stop, always, inner = found
+    n = sequences * (stop - first - 2 * ((window - 1) // 2))
+    stretches = Ranges(row, first + 1, stop + 1, always.astype(bool), inner / n, n)  # column 0 stands before them
+    return Types(*_decide(counts, scatter, sequences, on.shape[1], rules), stretches)
 
-    `independent`: as how many sequences they scatter, if some are counted several times; None for all of them.
+
+def resample_types(
+    by_group: np.ndarray, weights: np.ndarray, sequences: np.ndarray, rules: PositionRules
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(information, kind, strength) of resampled curves: float64, nats, plug-in, and uint8, `(replicate, row)` each.
+
+    `by_group` unsigned `(row, group, position)`, `weights` int64 `(replicate, group)`, `sequences` int64 `(group,)`; a
+    replicate has sequences. It scatters as fewer sequences than it counts, some of which it counts several times (Kish
+    1965).
     """
-    rows, window, curves = len(on), rules.window(on.shape[1]), on[:, 1:].astype(np.int64)
-    smoothed = smooth(curves, sequences, window)
-    ranges = _find_ranges(curves, smoothed, sequences, window, rules)
-    low, high = (np.bincount(ranges.row[ranges.always == always], minlength=rows) for always in (False, True))
-    turn = (ranges.row[1:] == ranges.row[:-1]) & (ranges.always[1:] != ranges.always[:-1])
-    alternations = np.bincount(ranges.row[1:][turn], minlength=rows)
-    loose = (ranges.frequency > rules.exact) & (ranges.frequency < 1 - rules.exact)
-    exact = np.bincount(ranges.row[loose], minlength=rows) == 0
+    positions, drawn = by_group.shape[-1], weights @ sequences
+    curves = by_group[:, :, 1:].astype(np.int64)
+    window = rules.window(positions)
+    information, counts, scatter = ranges.resample_curves(curves, weights, drawn, window, rules.extreme, rules.exact)
+    independent = drawn**2 / (weights**2 @ sequences)
+    return information, *_decide(counts, scatter, independent[:, None], positions, rules)
+
+
+def _decide(
+    counts: np.ndarray, scatter: np.ndarray, independent: np.ndarray | int, positions: int, rules: PositionRules
+) -> tuple[np.ndarray, np.ndarray]:
+    """(kind, strength) uint8 `(…)` from what is counted of ranges, int64 `(…, 4)`, and the scatter, float64 `(…)`.
+
+    Scatter of `independent` sequences is χ² with a degree of freedom a column: binomial sampling. A curve that is
+    smoothed with itself in the window has 1 − 1/w of the variance around it.
+    """
+    low, high, turns, loose = np.moveaxis(counts, -1, 0)
     some = low + high > 0
     kind = np.select(
-        [~some, alternations >= rules.alternations, (low > 0) & (high > 0)],
-        [OTHER, OSCILLATORY, BOTH_EXTREMES],
-        ONE_EXTREME,
+        [~some, turns >= rules.alternations, (low > 0) & (high > 0)], [OTHER, OSCILLATORY, BOTH_EXTREMES], ONE_EXTREME
     )
-    strong = exact & some
-    if not some.all():
-        scatter = _scatter(curves[~some] / sequences, smoothed[~some], independent or sequences, window)
-        strong[~some] = scatter > rules.scatter_p
-    return Types(kind.astype(np.uint8), np.where(strong, STRONG, WEAK).astype(np.uint8), ranges)
-
-
-def _find_ranges(curves: np.ndarray, smoothed: np.ndarray, sequences: int, window: int, rules: PositionRules) -> Ranges:
-    """Ranges of curves without column 0; their positions are counted with it."""
-    level = np.full((len(curves), curves.shape[1] + 1), 9, np.int8)  # a stretch does not run on into the next row
-    level[:, :-1] = np.where(smoothed <= rules.extreme, -1, np.where(smoothed >= 1 - rules.extreme, 1, 0))
-    flat, width = level.reshape(-1), level.shape[1]
-    bounds = np.flatnonzero(np.diff(flat, prepend=9))  # a row begins behind the mark of the row before
-    first, stop = bounds[:-1], bounds[1:]
-    kept = (np.abs(flat[first]) == 1) & (stop - first >= window)
-    first, stop = first[kept], stop[kept]
-    row, shrink = first // width, (window - 1) // 2
-    sums = _cumulative(curves)
-    begin, end = first % width + shrink, (stop - 1) % width + 1 - shrink
-    n = sequences * (end - begin)
-    frequency = (sums[row, end] - sums[row, begin]) / n
-    return Ranges(row, first % width + 1, (stop - 1) % width + 2, flat[first] == 1, frequency, n)
-
-
-def _cumulative(on: np.ndarray) -> np.ndarray:
-    """Sums of the first 0, 1, … columns: int64 `(…, column + 1)`."""
-    sums = np.zeros((*on.shape[:-1], on.shape[-1] + 1), np.int64)
-    np.cumsum(on, axis=-1, dtype=np.int64, out=sums[..., 1:])
-    return sums
-
-
-def _scatter(curves: np.ndarray, smoothed: np.ndarray, sequences: float, window: int) -> np.ndarray:
-    """P(as much scatter around the smoothed curve | binomial sampling): χ² with a degree of freedom a column.
-
-    A curve that is smoothed with itself in the window has 1 − 1/w of the variance around it.
-    """
-    variance = smoothed * (1 - smoothed) / sequences * (1 - 1 / window)
-    apart = (curves - smoothed) ** 2
-    terms = np.divide(apart, variance, out=np.zeros_like(apart), where=variance > 0)  # without any there is no scatter
-    return gammaincc(curves.shape[1] / 2, terms.sum(1) / 2)
+    likely = gammaincc((positions - 1) / 2, scatter * independent / (1 - 1 / rules.window(positions)) / 2)
+    strong = np.where(some, loose == 0, likely > rules.scatter_p)
+    return kind.astype(np.uint8), np.where(strong, STRONG, WEAK).astype(np.uint8)
 
 
 def find_periods(types: Types) -> tuple[np.ndarray, np.ndarray]:
@@ -173,10 +158,10 @@ def find_periods(types: Types) -> tuple[np.ndarray, np.ndarray]:
     down, modulo the period. The ends of a sequence, which cut ranges off, are no turns.
     """
     period, phase = np.full((2, len(types.kind)), np.nan)
-    ranges = types.ranges
+    found = types.ranges
     for row in np.flatnonzero(types.kind == OSCILLATORY):
-        mine = slice(*np.searchsorted(ranges.row, [row, row + 1]))
-        first, stop, always = ranges.first[mine], ranges.stop[mine], ranges.always[mine]
+        mine = slice(*np.searchsorted(found.row, [row, row + 1]))
+        first, stop, always = found.first[mine], found.stop[mine], found.always[mine]
         turns = np.flatnonzero(always[1:] != always[:-1])
         if len(turns) < 3:
             continue  # rules may call it oscillatory all the same; one distance of two kinds cannot be told

@@ -6,7 +6,6 @@ position: the plug-in estimate takes all columns, as the paper's; whatever decid
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +18,7 @@ from neurolens.curves import (
     find_periods,
     find_types,
     measure_agreement,
+    resample_types,
     tile_positions,
 )
 from neurolens.information import Information, measure_information, mutual_information
@@ -79,14 +79,7 @@ def describe_positional(
     positions, replicates, every = by_group.shape[-1], groups.settings.replicates, int(sequences.sum())
     whole = by_group.sum(1, dtype=np.int64)
     types = find_types(whole, every, rules)
-    plug_in = np.zeros((replicates, len(chosen)))
-    kind, strength = np.zeros((2, replicates, len(chosen)), np.uint8)
-    for i, resampled in enumerate(_resample(by_group, groups.weights)):
-        of_group, drawn = sequences.sum(1), groups.weights[i]
-        number = int(drawn @ of_group)
-        plug_in[i] = mutual_information(resampled[:, 1:], np.full(positions - 1, number))
-        again = find_types(resampled, number, rules, independent=number**2 / int(drawn**2 @ of_group))  # Kish 1965
-        kind[i], strength[i] = again.kind, again.strength
+    plug_in, kind, strength = resample_types(by_group, groups.weights, sequences.sum(1), rules)
     corrected, positional = found.rest.corrected[chosen], found.positional[chosen]
     low, high = groups.interval(corrected, plug_in)
     above = corrected + plug_in - np.median(plug_in, axis=0) > rules.threshold
@@ -114,15 +107,6 @@ def describe_positional(
     kept = np.flatnonzero(positional)
     rows = {name: values[kept] for name, values in rows.items()}
     return Positional(rows, _ranges_of(types.ranges, kept), counts[:, 1:, 1:])
-
-
-def _resample(by_group: np.ndarray, weights: np.ndarray, *, at_once: int = 16) -> Iterator[np.ndarray]:
-    """Counts `(row, group, position)` by the weights of each replicate: int64 `(row, position)`."""
-    rows, groups, positions = by_group.shape
-    flat = by_group.transpose(1, 0, 2).reshape(groups, -1).astype(np.float64)  # sums below 2⁵³ are exact
-    for first in range(0, len(weights), at_once):
-        for each in weights[first : first + at_once].astype(np.float64) @ flat:
-            yield each.reshape(rows, positions).astype(np.int64)
 
 
 def _ranges_of(ranges: Ranges, kept: np.ndarray) -> Ranges:

@@ -20,7 +20,7 @@ PACKAGE = Path(neurolens.__file__).parent
 LAYERS = [
     {""},
     {"bits", "kernels", "sources", "weights", "options", "demo", "demo.text", "certificate"}
-    | {"testing.rules", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap"},
+    | {"testing.rules", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"},
     {"compressed", "lanes", "verdict", "context", "info", "information", "curves"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
     {"records", "profile", "testing.draft", "testing.disguise", "testing.shapes"},
@@ -52,7 +52,7 @@ HOMES = {
     "tqdm": {"collect", "data", "analyze", "certify"},
     "click": {"cli", "options"},
     "pyarrow": {"compressed", "records", "export"},
-    "numba": {"bits", "kernels", "lanes"},
+    "numba": {"bits", "kernels", "lanes", "ranges"},
     "llvmlite": {"kernels", "lanes"},
     "huggingface_hub": {"hub", "records"},
     "datasets": {"records"},
