@@ -134,7 +134,7 @@ KINDS = ("one", "constant", "random", "bos", "curve", "label", "burst")
 def draw(seed: int, kinds: Sequence[str] = KINDS, *, neurons: int = 24, tokens: int = 1500) -> Drawn:
     """Small enough to be read bit by bit: 1 to 3 labels of any sizes, from 2 positions and one sequence on."""
     rng = np.random.default_rng(seed)
-    positions = int(rng.choice([2, 3, 5, 8, 16, 24, 33, 64, 64, 130, 200]))
+    positions = int(rng.choice([2, 3, 5, 8, 16, 24, 33, 64, 64, 130, 256]))
     most = max(1, tokens // positions)
     sequences = int(rng.choice([1, 2, min(20, most), min(20, most), min(40, most), most]))
     names = int(rng.integers(1, 4))

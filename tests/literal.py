@@ -176,7 +176,7 @@ def read_curve(on: Sequence[int], sequences: int, asked: Asked, independent: flo
         apart = [
             (on[i + 1] / sequences - mean) ** 2 / (mean * (1 - mean) * (1 - 1 / window)) * (independent or sequences)
             for i, mean in enumerate(map(float, smooth))
-            if 0 < mean < 1 and window > 1
+            if 0 < mean < 1
         ]
         strong = chi2.sf(fsum(apart), len(smooth)) > asked.scatter_p
     else:

@@ -183,6 +183,8 @@ def hasty() -> Iterator[None]:
     """No power is cut here: what is written need not be on the disk before what comes next."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda handle: None)
+        patch.setattr("neurolens.store.CHUNK_BYTES", 1 << 11)  # some neurons at a time
+        patch.setattr("neurolens.store.READ_BYTES", 1 << 11)
         yield
 
 

@@ -238,6 +238,8 @@ def hasty() -> Iterator[None]:
     """No power is cut here: what is written need not be on the disk before what comes next."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda handle: None)
+        patch.setattr("neurolens.store.CHUNK_BYTES", 1 << 11)  # some neurons at a time
+        patch.setattr("neurolens.store.READ_BYTES", 1 << 11)
         yield
 
 
@@ -286,7 +288,7 @@ asked_differently = st.builds(
     extreme=st.sampled_from([Fraction(0), Fraction(1, 20), Fraction(1, 10), Fraction(2, 5)]),
     exact=st.sampled_from([Fraction(0), Fraction(1, 20), Fraction(1, 10)]),
     windows=st.sampled_from([4, 16, 64]),
-    least_window=st.sampled_from([1, 2, 3, 4]),
+    least_window=st.sampled_from([2, 3, 4]),
     alternations=st.sampled_from([1, 2, 3, 4]),
     scatter_p=st.sampled_from([0, 0.3, 0.9]),
     near=st.sampled_from([0.2, 0.5, 0.95]),
@@ -307,7 +309,8 @@ def test_other_thresholds(stored: tuple[Drawn, Path], asked: Asked, seed: int) -
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Drawn, Path]:
-    drawn = draw(5, CURVES)
+    drawn = draw(4, CURVES)
+    assert len(set(drawn.labels)) == 3
     return drawn, drawn.run(tmp_path_factory.mktemp("thresholds") / "r.zarr", only=["dead"]).path
 
 
