@@ -2,6 +2,8 @@
 
     make demo && make figures
 
+The embedded model has no oscillatory neurons; figures of a model that was built with neurons of every kind show them.
+
 States and the last model read the same held-out text, a third of the demo's; runs of them are kept in WORK, the demo's
 folder, and continued or left alone when this is run again.
 """
@@ -13,19 +15,23 @@ from pathlib import Path
 
 from neurolens.analyze import analyze_run
 from neurolens.collect import collect
+from neurolens.corpus import Corpus
 from neurolens.demo.demonstrate import MODEL, RUN, demo_corpus
 from neurolens.plots import FIGURES, draw, drawable, save
 from neurolens.run import Run, open_run
+from neurolens.testing import planted_opt
 
 HERE = Path(__file__).parent
 STATES = ("step0", "step250", "step500")  # before the embedded one, which is that of step 750 (docs/decisions/0005)
 TOKENS = 131_072
+PLANTED = ("positional-types", "positional", "position-ranges")
 OVER_TRAINING = ("positional", "positional-training", "dead", "frequency")
 
 
 def main(work: Path) -> None:
-    """Draw both galleries."""
+    """Draw all galleries."""
     draw_all([open_run(work / RUN)], HERE)
+    draw_all([planted_run(work / "planted")], HERE / "planted", PLANTED)
     corpus = demo_corpus(MODEL, TOKENS)
     runs = []
     for name, model in [*((state, HERE.parent / "checkpoints" / state) for state in STATES), ("step750", MODEL)]:
@@ -35,6 +41,16 @@ def main(work: Path) -> None:
         analyze_run(path, only=["positions"], say=print)
         runs.append(open_run(path))
     draw_all(runs, HERE / "training", OVER_TRAINING)
+
+
+def planted_run(folder: Path) -> Run:
+    """A run of the planted model."""
+    folder.mkdir(exist_ok=True)
+    planted = planted_opt(folder / "model")
+    corpus = Corpus.from_tokens(planted.tokens, label=planted.label, label_names=planted.label_names)
+    collect(folder / "model", corpus, folder / "planted.zarr")
+    analyze_run(folder / "planted.zarr", only=["positions"])
+    return open_run(folder / "planted.zarr")
 
 
 def draw_all(runs: list[Run], folder: Path, names: tuple[str, ...] = ()) -> None:

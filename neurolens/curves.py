@@ -15,12 +15,14 @@ the smoothed curve is what binomial sampling explains. Else *weak*.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.special import gammaincc
 
-from neurolens import UsageError, ranges
+from neurolens import UsageError
 from neurolens.tables import STRENGTHS, TYPES
 
 _, OSCILLATORY, BOTH_EXTREMES, ONE_EXTREME, OTHER = range(len(TYPES))
@@ -105,14 +107,19 @@ def smooth(on: np.ndarray, sequences: int, window: int) -> np.ndarray:
     return (sums[..., high] - sums[..., low]) / (sequences * (high - low))
 
 
-def find_types(on: np.ndarray, sequences: int, rules: PositionRules) -> Types:
-    """Types of curves: `on` unsigned `(row, position)`, counts of `sequences` tokens each, at least one."""
+def find_types(on: np.ndarray, sequences: int, rules: PositionRules, *, independent: float | None = None) -> Types:
+    """Types of curves: `on` unsigned `(row, position)`, counts of `sequences` tokens each, at least one.
+
+    `independent`: as how many sequences they scatter, if some are counted several times; None for all of them.
+    """
+    from neurolens import ranges  # numba, which figures do without
+
     window, curves = rules.window(on.shape[1]), on[:, 1:].astype(np.int64)
     found, counts, scatter = ranges.find_ranges(curves, sequences, window, rules.extreme, rules.exact)
     row, first, stop, always, inner = found
     n = sequences * (stop - first - 2 * ((window - 1) // 2))
     stretches = Ranges(row, first + 1, stop + 1, always.astype(bool), inner / n, n)  # column 0 stands before them
-    return Types(*_decide(counts, scatter, sequences, on.shape[1], rules), stretches)
+    return Types(*_decide(counts, scatter, independent or sequences, on.shape[1], rules), stretches)
 
 
 def resample_types(
@@ -124,6 +131,8 @@ def resample_types(
     replicate has sequences. It scatters as fewer sequences than it counts, some of which it counts several times (Kish
     1965).
     """
+    from neurolens import ranges  # numba, which figures do without
+
     positions, drawn = by_group.shape[-1], weights @ sequences
     curves = by_group[:, :, 1:].astype(np.int64)
     window = rules.window(positions)
@@ -133,7 +142,7 @@ def resample_types(
 
 
 def _decide(
-    counts: np.ndarray, scatter: np.ndarray, independent: np.ndarray | int, positions: int, rules: PositionRules
+    counts: np.ndarray, scatter: np.ndarray, independent: np.ndarray | float, positions: int, rules: PositionRules
 ) -> tuple[np.ndarray, np.ndarray]:
     """(kind, strength) uint8 `(…)` from what is counted of ranges, int64 `(…, 4)`, and the scatter, float64 `(…)`.
 
@@ -191,18 +200,33 @@ def measure_agreement(on: np.ndarray, sequences: np.ndarray, window: int) -> np.
     return together / (len(there) * (len(there) - 1))
 
 
+def find_stretches(ranges: Mapping[str, np.ndarray], row: int, positions: int) -> list[tuple[int, int]]:
+    """Stretches [first, stop) of positions from 1 on, from one turn of a curve to the next, on which it is active.
+
+    `ranges`: columns of Ranges. Ranges end where the window of the smoothing meets what is beyond; halfway to the next
+    one of the other kind is where the curve turns, of an indicator exactly. Before the first and after the last range
+    nothing turns.
+    """
+    mine = slice(*np.searchsorted(ranges["row"], [row, row + 1]))
+    first, stop, always = (ranges[name][mine] for name in ("first", "stop", "always"))
+    turns = np.flatnonzero(always[1:] != always[:-1])
+    ends = [1, *((stop[turns] + first[turns + 1]) // 2).tolist(), positions]
+    active = bool(len(always)) and bool(always[0])
+    return [stretch for i, stretch in enumerate(pairwise(ends)) if (i % 2 == 0) == active] if len(always) else []
+
+
 def tile_positions(types: Types, positions: int) -> tuple[int, float, float]:
     """How a layer's strong oscillatory neurons tile the positions (paper, §5, Fig. 9).
 
-    How many there are, the share of positions 1 … T − 1 in a range of always of at least one of them, and the share to
-    expect if each were shifted round by a random distance (ours). 0, 0, 0 if there is none.
+    How many there are, the share of positions 1 … T − 1 on which at least one of them is active (`find_stretches`), and
+    the share to expect if each were shifted round by a random distance (ours). 0, 0, 0 if there is none.
     """
     chosen = np.flatnonzero((types.kind == OSCILLATORY) & (types.strength == STRONG))
     covered, missed = np.zeros(positions, bool), 1.0
     for row in chosen:
         mine = np.zeros(positions, bool)
-        for i in np.flatnonzero((types.ranges.row == row) & types.ranges.always):
-            mine[types.ranges.first[i] : types.ranges.stop[i]] = True
+        for first, stop in find_stretches(vars(types.ranges), int(row), positions):
+            mine[first:stop] = True
         covered |= mine
         missed *= 1 - mine[1:].mean()
     return len(chosen), float(covered[1:].mean()) if len(chosen) else 0.0, 1 - missed
@@ -225,9 +249,10 @@ def find_stages(share: np.ndarray, *, orders: int = 200, seed: int = 0) -> Stage
     paper tells the stages by eye). None for fewer than three layers or if all are the same.
     """
     layers = share.shape[1]
-    apart = share - share.mean(1, keepdims=True)
-    if layers < 3 or not (whole := float((apart**2).sum())) > 0:
+    if layers < 3 or (share == share[:, :1]).all():
         return None
+    apart = share - share.mean(1, keepdims=True)
+    whole = float((apart**2).sum())
 
     def best(of: np.ndarray) -> tuple[int, float]:
         ahead = np.cumsum(of, axis=1)[:, :-1]

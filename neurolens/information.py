@@ -90,7 +90,8 @@ def mutual_information(on: np.ndarray, total: np.ndarray) -> np.ndarray:
     if not tokens:
         return np.zeros(len(on))
     on, total = on[:, there], total[there]
-    return np.maximum(0, _divergence(on / total, (on.sum(1) / tokens)[:, None]) @ (total / tokens))
+    parts = _divergence(on / total, (on.sum(1) / tokens)[:, None]) * (total / tokens)
+    return np.maximum(0, parts.sum(1))  # each row by itself: a product of matrices sums by how many there are
 
 
 def _divergence(rate: np.ndarray, frequency: np.ndarray | float) -> np.ndarray:
@@ -125,10 +126,11 @@ def _null_moments(active: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np
     variance = alone + linked**2 - own
     if len(total) > 1:
         third *= (len(total) - 1) / ((1 - total / tokens) ** 3).sum()
-    of, worth = np.array(shares), np.array(worths).reshape(len(worths), len(active))
-    apart, drawn = worth - of @ worth, active * (tokens - active) / max(1, tokens - 1)
+    of, worth = np.array(shares)[:, None], np.array(worths).reshape(len(worths), len(active))
+    apart, drawn = worth - (of * worth).sum(0), active * (tokens - active) / max(1, tokens - 1)
     skewed = (tokens - 2 * active) / max(1, tokens - 2)
-    return mean, variance + drawn * (of @ apart**2), third + drawn * skewed * (of @ apart**3)
+    second, cubed = (of * apart**2).sum(0), (of * apart**3).sum(0)
+    return mean, variance + drawn * second, third + drawn * skewed * cubed
 
 
 def _tail(value: np.ndarray, mean: np.ndarray, variance: np.ndarray, third: np.ndarray) -> np.ndarray:

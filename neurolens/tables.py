@@ -139,7 +139,7 @@ class Positions(Table):
     overall    columns `(type, strength)`: the same over all layers together
     total      of all kinds and layers together: (number, low, high), None without an interval
     tiling     columns `(layer,)`: `share`, `share_low`, `share_high` of neurons that are positional; `tiling_neurons`,
-               the strong oscillatory ones, the share of positions in a range of always of one of them
+               the strong oscillatory ones, the share of positions on which one of them is active
                (`tiling_covered`) and what random shifts would give (`tiling_expected`)
     """
 

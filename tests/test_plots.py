@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -669,15 +670,17 @@ def test_ranges_of_always_of_the_layer_with_the_most_stand_on_each_other():
     drawing = draw("position-ranges", [run])
     ax, beside = drawing.axes
     mine = (run["layer"] == 1) & (run["type"] == "oscillatory") & (run["strength"] == "strong")
-    ranges = {
-        int(row): [
-            (first - 0.5, stop - 0.5)
-            for of, first, stop, always in zip(*(run.ranges[name] for name in ranges_columns), strict=True)
-            if of == row and always
-        ]
-        for row in np.flatnonzero(mine)
-        for ranges_columns in [("row", "first", "stop", "always")]
-    }
+    ranges: dict[int, list[tuple[float, float]]] = {}
+    for row in np.flatnonzero(mine).tolist():
+        columns = ("first", "stop", "always")
+        each = [*zip(*(run.ranges[name][run.ranges["row"] == row].tolist() for name in columns), strict=True)]
+        level = np.full(run.positions, each[0][2])  # from turn to turn: halfway between ranges that differ
+        for (_, stop, was), (first, _, now) in pairwise(each):
+            if was != now:
+                level[(stop + first) // 2 :] = now
+        level[0] = False
+        edges = np.flatnonzero(np.diff(level.astype(int), prepend=0, append=0)).tolist()
+        ranges[row] = [(first - 0.5, stop - 0.5) for first, stop in zip(edges[::2], edges[1::2], strict=True)]
     *rows, together = bars_of(ax)
     assert len(rows) == mine.sum() > 3
     assert sorted(bars for bars, *_ in rows) == sorted(ranges.values())

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from neurolens.curves import PositionRules, smooth
+from neurolens.curves import PositionRules, find_stretches, smooth
 from neurolens.plots.sheet import COLOURS, FigureSpec, legend, sheet, words
 from neurolens.plots.text import run_names
 from neurolens.tables import STRENGTHS, TYPES, Positions
@@ -158,8 +158,9 @@ def _stack(run: Positions, layer: int | None, most: int) -> tuple[int, np.ndarra
 
 
 def _draw_stack(ax: Axes, run: Positions, rows: np.ndarray) -> None:
-    """The ranges of always of some rows on each other, the one that is first on top; below, all together."""
-    bars = {int(row): [(first, stop - first) for first, stop, always in _ranges(run, row) if always] for row in rows}
+    """Where some rows are active, from turn to turn, on each other, the first one on top; below, all together."""
+    stretches = {int(row): find_stretches(run.ranges, int(row), run.positions) for row in rows}
+    bars = {row: [(first, stop - first) for first, stop in each] for row, each in stretches.items()}
     order = sorted(bars, key=lambda row: (bars[row][0] if bars[row] else (run.positions, 0), row))
     for y, row in enumerate(order):
         ax.broken_barh([(x - 0.5, wide) for x, wide in bars[row]], (y - 0.4, 0.8), facecolor=COLOUR["oscillatory"])
