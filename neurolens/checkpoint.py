@@ -31,27 +31,40 @@ class Checkpoint:
         self.config: dict[str, Any] = read_json(self.folder / "config.json")
         self.files = list_files(self.folder)  # sorted
         self._file_of = list_tensors(self.files)
+        self.bytes_read = 0  # of tensors handed out, as stored
 
     def __contains__(self, name: str) -> bool:
         return name in self._file_of
 
     def tensors(self, names: list[str]) -> Iterator[tuple[str, Any]]:
-        """(name, CPU tensor) for each name, file by file. Raises NeurolensError naming one that is missing or is no
-        plain floating-point tensor."""
+        """As `mapped`, for numbers that are going to be read: `bytes_read` counts them, as they are stored."""
+        for name, tensor in self.mapped(names):
+            self.bytes_read += tensor.numel() * tensor.element_size()
+            yield name, tensor
+
+    def mapped(self, names: list[str]) -> Iterator[tuple[str, Any]]:
+        """(name, CPU tensor) for each name, file by file. Raises NeurolensError naming one that is missing, cannot be
+        read or is no plain floating-point tensor."""
+        wanted: dict[Path, list[tuple[str, str]]] = {}
         for name in names:
             if name not in self._file_of:
                 held = ", ".join(repr(other)[:60] for other in sorted(self._file_of)[:3]) or "none"
                 raise NeurolensError(
                     f"{self.folder} lacks tensor {name!r} (it has: {held}, …); it is incomplete or not an OPT"
                 )
-        for path in self.files:
+            home, stored = self._file_of[name]
+            wanted.setdefault(home, []).append((name, stored))
+        for path in sorted(wanted):  # files without any of them stay closed: a layer has one or two
             with open_tensors(path) as tensors:
-                for name in names:
-                    home, stored = self._file_of[name]
-                    if home == path:
+                for name, stored in wanted[path]:
+                    try:
                         tensor = tensors.get_tensor(stored)
-                        check_floating(tensor, name, self.folder)
-                        yield name, tensor
+                    except Exception as error:  # the file is another one than when its names were listed
+                        raise NeurolensError(
+                            f"{path}: tensor {name!r} cannot be read ({first_line(error)}); fetch it again"
+                        ) from error
+                    check_floating(tensor, name, self.folder)
+                    yield name, tensor
 
     def fingerprint(self) -> str:
         """SHA-256 over config, file sizes, headers and evenly sampled pages: milliseconds at any size."""

@@ -77,6 +77,13 @@ def cli() -> None:
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
 @click.option("--batch-tokens", type=TokenCount(), help="Tokens a forward pass.  [4096]")
 @click.option("--block-tokens", type=TokenCount(), help="Tokens a block, the unit of commit.  [262144, or what fits]")
+@click.option(
+    "--weights",
+    type=click.Choice(["resident", "streamed"]),
+    default="resident",
+    show_default=True,
+    help="Keep the model in memory, or read each layer when it is due, once a block.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and stop.")
 @json_option
 def collect(
@@ -94,6 +101,7 @@ def collect(
     device: str,
     batch_tokens: int | None,
     block_tokens: int | None,
+    weights: str,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -118,6 +126,7 @@ def collect(
         device=device,
         batch_tokens=batch_tokens,
         block_tokens=block_tokens,
+        weights=weights,
         dry_run=dry_run,
         say=say,
     )

@@ -1,6 +1,6 @@
 """collect: text through the model, one bit a neuron and token into the store. The one loop nest.
 
-    for block:  for layer:  for batch:  hidden, active = layer(hidden)
+    for block:  for layer:  for batch:  hidden, active = layer(hidden)     # streamed weights: layer read, then dropped
 
 A block's hidden states wait in memory while all of its batches go through one layer, so that a layer's bits of a
 block are complete at once: they are put into context order, compressed and committed by a second thread while the
@@ -15,6 +15,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def collect(
     device: str = "cpu",
     batch_tokens: int | None = None,
     block_tokens: int | None = None,
+    weights: str = "resident",
     dry_run: bool = False,
     say: Callable[[str], object] = lambda line: None,
 ) -> Store | Plan:
@@ -55,7 +57,9 @@ def collect(
     `model` is a checkpoint's folder, or a name on the hub with `revision`; `dtype` defaults to fp32 on a CPU and
     elsewhere to how the checkpoint was saved. `data` is a path or paths (files, folders, globs, `hf:NAME`), an
     iterable of (text, label), a DataSpec or a ready Corpus; `output` the run to make or to continue. `layers` defaults
-    to all; `batch_tokens` and `block_tokens` as in `make_plan`. Returns the complete Store, or with `dry_run` the
+    to all; `batch_tokens` and `block_tokens` as in `make_plan`. `weights`: `resident`, all in memory, or `streamed`,
+    two layers at a time, read from the checkpoint once a block; the bits are the same, and a run may be continued
+    the other way. Returns the complete Store, or with `dry_run` the
     Plan. `say` receives what a user should know, a line at a time. Raises UsageError,
     NeurolensError, and IncompleteError where the same call continues.
     """
@@ -77,6 +81,7 @@ def collect(
         device=device,
         batch_tokens=batch_tokens,
         block_tokens=block_tokens,
+        weights=weights,
         existing=existing,
     )
     for line in plan.lines():
@@ -104,7 +109,8 @@ def collect(
                 say(f"{output} is complete; nothing to do")
                 return existing
             _continue_as(existing, say)
-        decoder = Decoder.load(checkpoint, dtype=dtype, device=device)  # before anything is written: it may not fit
+        # before anything is written: it may not fit
+        decoder = Decoder.load(checkpoint, dtype=dtype, device=device, streamed=plan.weights == "streamed")
         if existing is None:
             provenance = {
                 "model": {"id": str(model), "revision": checkpoint.commit, "config": checkpoint.config},
@@ -145,24 +151,25 @@ def _run(decoder: Decoder, store: Store, corpus: Corpus) -> None:
                     hidden = embedded.new_empty((most, *embedded.shape[1:]))
                 hidden[batch] = embedded
             assert hidden is not None  # a block has at least one sequence
-            for number, layer in decoder.layers(last):
-                wanted = number in store.layers and not done[store.layers.index(number), block.index]
-                rows = committer.rows() if wanted else None
-                sums = hidden.new_zeros((), dtype=torch.float32)
-                for batch in block.batches(size):
-                    out, active = layer(hidden[batch])
-                    hidden[batch] = out
+            with closing(decoder.layers(last)) as layers:  # what reads weights ahead ends with the loop
+                for number, layer in layers:
+                    wanted = number in store.layers and not done[store.layers.index(number), block.index]
+                    rows = committer.rows() if wanted else None
+                    sums = hidden.new_zeros((), dtype=torch.float32)
+                    for batch in block.batches(size):
+                        out, active = layer(hidden[batch])
+                        hidden[batch] = out
+                        if rows is not None:
+                            rows[batch.start * block.positions : batch.stop * block.positions] = active
+                        sums += out.sum(dtype=torch.float32)  # NaN > 0 is False: a layer of NaN would look dead
+                        bar.update(out.shape[0] * out.shape[1])
+                    if not torch.isfinite(sums):
+                        raise NeurolensError(
+                            f"layer {number} yields values that are not finite in {store.attrs['dtype']}; "
+                            "give another --dtype (bf16 or fp32), or check the checkpoint"
+                        )
                     if rows is not None:
-                        rows[batch.start * block.positions : batch.stop * block.positions] = active
-                    sums += out.sum(dtype=torch.float32)  # NaN > 0 is False: a layer of NaN would look dead
-                    bar.update(out.shape[0] * out.shape[1])
-                if not torch.isfinite(sums):
-                    raise NeurolensError(
-                        f"layer {number} yields values that are not finite in {store.attrs['dtype']}; "
-                        "give another --dtype (bf16 or fp32), or check the checkpoint"
-                    )
-                if rows is not None:
-                    committer.put(block, number, rows)
+                        committer.put(block, number, rows)
 
 
 class _Committer:

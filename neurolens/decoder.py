@@ -8,8 +8,8 @@ bit against the plain forward (tests/test_decoder.py).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,11 @@ from torch import Tensor, nn
 from neurolens import NeurolensError, UsageError, first_line
 from neurolens.bits import pack_positive
 from neurolens.checkpoint import Checkpoint
+from neurolens.stream import Copy, LayerStream, read_weights
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+WEIGHTS = ("resident", "streamed")  # all in memory, or each layer while it is used
+STORED_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 ACTIVATION_RULE = "output of activation_fn > 0"
 
 
@@ -56,6 +59,8 @@ class Shape:
     hidden: int
     positions: int
     parameters_per_layer: int
+    parameters_elsewhere: int  # embeddings, projections, the final norm
+    bytes_per_stored_value: int  # as the configuration says; 4 if it does not
 
 
 def shape_of(checkpoint: Checkpoint) -> Shape:
@@ -68,10 +73,24 @@ def shape_of(checkpoint: Checkpoint) -> Shape:
             neurons=neurons,
             hidden=hidden,
             positions=int(config[family.positions]),
-            parameters_per_layer=hidden * (4 * hidden + 2 * neurons),
+            parameters_per_layer=hidden * (4 * hidden + 2 * neurons) + 9 * hidden + neurons,
+            parameters_elsewhere=_parameters_elsewhere(config, hidden, int(config[family.positions])),
+            bytes_per_stored_value=STORED_BYTES.get(_stored_dtype(config), 4),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise NeurolensError(f"{checkpoint.folder}/config.json: missing or unusable {error}; fetch it again") from error
+
+
+def _parameters_elsewhere(config: dict[str, Any], hidden: int, positions: int) -> int:
+    """Of an OPT: token embeddings, and projections where they are narrower; positions (offset by 2); final norm."""
+    embedded, pre_norm = int(config.get("word_embed_proj_dim") or hidden), config.get("do_layer_norm_before", True)
+    projections = 2 * embedded * hidden if embedded != hidden else 0
+    return int(config["vocab_size"]) * embedded + projections + (positions + 2 + (2 if pre_norm else 0)) * hidden
+
+
+def _stored_dtype(config: dict[str, Any]) -> str:
+    """How a checkpoint was saved, `float16`; `None` if its configuration does not say."""
+    return str(config.get("dtype") or config.get("torch_dtype")).removeprefix("torch.")
 
 
 def default_dtype(config: dict[str, Any], device: str) -> str:
@@ -79,9 +98,8 @@ def default_dtype(config: dict[str, Any], device: str) -> str:
 
     fp16 on a CPU is slower than fp32 and flips bits near zero; on a GPU it is how OPT was trained and published.
     """
-    stored = str(config.get("dtype") or config.get("torch_dtype")).removeprefix("torch.")
     names = {str(dtype).removeprefix("torch."): name for name, dtype in DTYPES.items()}
-    return "fp32" if torch.device(device).type == "cpu" else names.get(stored, "fp32")
+    return "fp32" if torch.device(device).type == "cpu" else names.get(_stored_dtype(config), "fp32")
 
 
 def check_device(device: str) -> None:
@@ -104,37 +122,41 @@ class _Stop(Exception):
 
 
 class Decoder:
-    """A decoder with resident weights, called layer by layer."""
+    """A decoder called layer by layer; its layers are in memory, or read from the checkpoint when they are due."""
 
-    def __init__(self, model: nn.Module, family: Family, device: torch.device) -> None:
+    def __init__(
+        self, model: nn.Module, family: Family, device: torch.device, stream: LayerStream | None = None
+    ) -> None:
         self._model = model.eval().requires_grad_(False)
-        self._family, self.device = family, device
+        self._family, self.device, self._stream = family, device, stream
         self._layers: nn.ModuleList = model.get_submodule(family.layers)  # type: ignore[assignment]
         self._arguments: dict[tuple[int, ...], tuple[tuple[Any, ...], dict[str, Any]]] = {}
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, *, dtype: str = "fp32", device: str = "cpu") -> Decoder:
-        """Read all weights of a checkpoint in `dtype` onto `device`.
+    def load(
+        cls, checkpoint: Checkpoint, *, dtype: str = "fp32", device: str = "cpu", streamed: bool = False
+    ) -> Decoder:
+        """Read the weights of a checkpoint in `dtype` onto `device`; `streamed`: all but those of the layers.
 
-        Raises UsageError for an unknown architecture or device, NeurolensError for a missing or misshapen tensor.
+        Raises UsageError for an unknown architecture or device, NeurolensError for a missing or misshapen tensor, be
+        it a layer's that is not read yet.
         """
         family = family_of(checkpoint.config, checkpoint.folder)
         if dtype not in DTYPES:
             raise UsageError(f"unknown dtype {dtype!r}; expected {', '.join(DTYPES)}")
         torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32
         torch.backends.cudnn.allow_tf32 = False
-        model = _empty_model(checkpoint, family)
+        model, there = _empty_model(checkpoint, family), torch.device(device)
         shapes = {name: value.shape for name, value in model.state_dict().items()}
-        weights = {}
-        for name, tensor in checkpoint.tensors(list(shapes)):
-            if tensor.shape != shapes[name]:
-                raise NeurolensError(
-                    f"{checkpoint.folder}: tensor {name!r} has shape {tuple(tensor.shape)}, the configuration "
-                    f"says {tuple(shapes[name])}; config.json and weights are not of one model"
-                )
-            weights[name] = tensor.to(device=device, dtype=DTYPES[dtype], copy=True)
-        model.load_state_dict(weights, assign=True)
-        return cls(model, family, torch.device(device))
+        stream = None
+        if streamed:
+            layers: nn.ModuleList = model.get_submodule(family.layers)  # type: ignore[assignment]
+            prefix = f"{family.layers}."
+            stream = LayerStream(checkpoint, layers, prefix, DTYPES[dtype], there)
+            shapes = {name: shape for name, shape in shapes.items() if not name.startswith(prefix)}
+        weights = read_weights(checkpoint, shapes, Copy(there, DTYPES[dtype]).place)
+        model.load_state_dict(weights, strict=not streamed, assign=True)
+        return cls(model, family, there, stream)
 
     @torch.inference_mode()
     def embed(self, ids: Tensor) -> Tensor:
@@ -158,10 +180,20 @@ class Decoder:
         self._arguments[tuple(ids.shape)] = (rest, kwargs)
         return hidden
 
-    def layers(self, count: int) -> Iterator[tuple[int, Callable[[Tensor], tuple[Tensor, np.ndarray]]]]:
-        """(number, call) of the first `count` layers; a call maps hidden `(B, T, D)` to (hidden, rows of bits)."""
+    def layers(self, count: int) -> Generator[tuple[int, Callable[[Tensor], tuple[Tensor, np.ndarray]]]]:
+        """(number, call) of the first `count` layers; a call maps hidden `(B, T, D)` to (hidden, rows of bits).
+
+        A streamed layer can be called until the next one is asked for. Close the generator (`contextlib.closing`)
+        where the loop may end early: what reads ahead ends with it. Raises NeurolensError for weights that cannot be
+        read any more.
+        """
+        with closing(self._resident(count) if self._stream is None else self._stream.layers(count)) as modules:
+            for number, module in modules:
+                yield number, self._caller(module)
+
+    def _resident(self, count: int) -> Generator[tuple[int, nn.Module]]:
         for number in range(count):
-            yield number, self._caller(self._layers[number])
+            yield number, self._layers[number]
 
     def _caller(self, layer: nn.Module) -> Callable[[Tensor], tuple[Tensor, np.ndarray]]:
         @torch.inference_mode()

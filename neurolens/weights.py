@@ -83,7 +83,7 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
     try:
         with safe_open(path, framework="pt", device="cpu") as tensors:
             yield tensors
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise NeurolensError(f"{path} is not a sound safetensors file ({first_line(error)}); fetch it again") from error
 
 

@@ -27,6 +27,7 @@ LAYERS = [
     {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
     {"corpus", "hub", "demo.train", "testing.planted"},
     {"variables", "store", "checkpoint", "testing"},
+    {"stream"},
     {"decoder", "parts", "nested"},
     {"counts", "plan", "vocabulary", "tokens"},
     {"activity", "detectors", "contrast", "positional", "updates", "examples", "plots.text"},
@@ -56,7 +57,7 @@ HOMES = {
     "llvmlite": {"kernels", "lanes"},
     "huggingface_hub": {"hub", "records"},
     "datasets": {"records"},
-    "torch": {"decoder", "projection", "weights", "collect", "certify", "reference", "demo.train"}
+    "torch": {"decoder", "stream", "projection", "weights", "collect", "certify", "reference", "demo.train"}
     | {"testing.checkpoint", "testing.shapes"},
     "transformers": {"decoder", "checkpoint", "reference", "testing.checkpoint", "testing.shapes", "demo.train"},
     "tokenizers": {"testing.checkpoint", "demo.train"},
@@ -73,7 +74,7 @@ FREE_OF = {
     | {"updates", "nulls", "shares", "information", "bootstrap", "curves", "positional", "contrast", "tokens"},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
     | {"weights", "hub", "detectors", "tables", "plots", "vocabulary", "updates", "nulls", "shares", "projection"}
-    | {"information", "bootstrap", "curves", "positional", "contrast", "tokens", "scan"},
+    | {"information", "bootstrap", "curves", "positional", "contrast", "tokens", "scan", "stream"},
     "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "cli"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
     | {"vocabulary", "updates", "nulls", "shares"},
