@@ -418,7 +418,14 @@ def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     }  # fmt: skip
     command = [bash, "--norc", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
-    offered = ["--max-covering", "--max-covering-ngrams", "--min-rate", "--min-occurrences", "--min-position-mi", "--model"]
+    offered = [
+        "--max-covering",
+        "--max-covering-ngrams",
+        "--min-rate",
+        "--min-occurrences",
+        "--min-position-mi",
+        "--model",
+    ]
     assert done.stdout.split() == offered, done.stderr
     assert done.stderr == ""
 
