@@ -152,17 +152,19 @@ def test_lengths(lengths: int, fresh: Path) -> None:
 
 def test_a_part_that_is_made_anew_takes_along_what_builds_on_it(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A later version may ask otherwise of what others build on: then they are made anew, too, or it says so."""
-    analyze_run(fresh, only=["ngrams"])
+    analyze_run(fresh, only=["dead"])
+    dead = snapshot(fresh)
+    analyze_run(fresh, only=FROM_BITS)
     before = snapshot(fresh)
     monkeypatch.setattr("neurolens.analyze.SAMPLES", 15)
-    analyze_run(fresh, only=["ngrams"])
-    assert asked(fresh)["dead"]["samples"] == 15 and "ngrams" in asked(fresh)
+    analyze_run(fresh, only=FROM_BITS)
+    assert asked(fresh)["dead"]["samples"] == 15 and list(asked(fresh)) == ["dead", *FROM_BITS]
     monkeypatch.undo()
     said: list[str] = []
     analyze_run(fresh, only=["dead"], say=said.append)
-    assert list(asked(fresh)) == ["dead"]
-    assert said == [f"{fresh}: ngrams built on other results and are gone; analyze without --only makes them anew"]
-    analyze_run(fresh, only=["ngrams"])
+    gone = "ngrams, positions, contrast built on other results and are gone; analyze without --only makes them anew"
+    assert said == [f"{fresh}: {gone}"] and snapshot(fresh) == dead
+    analyze_run(fresh, only=FROM_BITS)
     assert snapshot(fresh) == before
 
 
