@@ -26,7 +26,7 @@ from neurolens.contrast import ContrastRules
 from neurolens.corpus import Corpus
 from neurolens.curves import PositionRules
 from neurolens.detectors import Rules
-from neurolens.parts import PARTS, marks
+from neurolens.parts import PARTS, marks, withdraw
 from neurolens.run import open_run
 from neurolens.store import Store, lock
 from neurolens.tables import GRAMS
@@ -391,6 +391,15 @@ def test_a_stop_leaves_marks_that_are_true_and_the_same_command_completes(
         check_marks(path, whole)
         analyze_run(path, **command)
         assert snapshot(path) == whole[-1][1], at
+
+
+def test_what_is_withdrawn_is_gone_and_nothing_else(fresh: Path) -> None:
+    belong, store = owned(fresh, USUAL), Store.open(fresh, write=True)
+    for i, part in enumerate(FROM_BITS):
+        before = files(fresh)
+        assert withdraw(store, [part])[0] == part and list(asked(fresh)) == ["dead", *FROM_BITS[i + 1 :]]
+        assert belong[part] and changed(before, files(fresh)) == belong[part] | {MARK}
+        assert not [name for name in open_run(fresh).neurons if f"results/neurons/{name}/zarr.json" in belong[part]]
 
 
 def check_marks(path: Path, whole: list[tuple[dict[str, Any], dict[str, bytes], dict[str, set[str]]]]) -> None:
