@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 from scipy.special import gammaincc
@@ -196,8 +196,8 @@ def measure_agreement(on: np.ndarray, sequences: np.ndarray, window: int) -> np.
     centred = curves - curves.mean(-1, keepdims=True)
     length = np.sqrt((centred**2).sum(-1, keepdims=True))
     unit = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-12)
-    together = (unit.sum(1) ** 2).sum(-1) - (unit**2).sum((1, 2))  # twice the sum over pairs
-    return together / (len(there) * (len(there) - 1))
+    pairs = combinations(range(len(there)), 2)  # one by one: how numpy adds up several depends on the number of rows
+    return np.mean([(unit[:, i] * unit[:, j]).sum(-1) for i, j in pairs], axis=0)
 
 
 def find_stretches(ranges: Mapping[str, np.ndarray], row: int, positions: int) -> list[tuple[int, int]]:
