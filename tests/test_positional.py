@@ -355,7 +355,6 @@ def test_never_for_always(tmp_path: Path) -> None:
     same(after.positions.curve, len(drawn.labels) - before.positions.curve.astype(int), "curve")
 
 
-@pytest.mark.xfail(strict=True, reason="the agreement of one curve is summed in another order than that of several")
 def test_stretches_of_neurons_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One block or many, all neurons at once or few, all positional ones at once or one by one: the same results."""
     drawn, found, stretches = draw(4, CURVES, neurons=29), [], []
