@@ -108,11 +108,8 @@ def smooth(on: np.ndarray, sequences: int, window: int) -> np.ndarray:
     return np.ascontiguousarray((sums[..., high] - sums[..., low]) / (sequences * (high - low)))
 
 
-def find_types(on: np.ndarray, sequences: int, rules: PositionRules, *, independent: float | None = None) -> Types:
-    """Types of curves: `on` unsigned `(row, position)`, counts of `sequences` tokens each, at least one.
-
-    `independent`: as how many sequences they scatter, if some are counted several times; None for all of them.
-    """
+def find_types(on: np.ndarray, sequences: int, rules: PositionRules) -> Types:
+    """Types of curves: `on` unsigned `(row, position)`, counts of `sequences` tokens each, at least one."""
     from neurolens import ranges  # numba, which figures do without
 
     window, curves = rules.window(on.shape[1]), on[:, 1:].astype(np.int64)
@@ -120,7 +117,7 @@ def find_types(on: np.ndarray, sequences: int, rules: PositionRules, *, independ
     row, first, stop, always, inner = found
     n = sequences * (stop - first - 2 * ((window - 1) // 2))
     stretches = Ranges(row, first + 1, stop + 1, always.astype(bool), inner / n, n)  # column 0 stands before them
-    return Types(*_decide(counts, scatter, independent or sequences, on.shape[1], rules), stretches)
+    return Types(*_decide(counts, scatter, sequences, on.shape[1], rules), stretches)
 
 
 def resample_types(
@@ -160,12 +157,13 @@ def _decide(
     return kind.astype(np.uint8), np.where(strong, STRONG, WEAK).astype(np.uint8)
 
 
-def find_periods(types: Types) -> tuple[np.ndarray, np.ndarray]:
+def find_periods(types: Types, window: int) -> tuple[np.ndarray, np.ndarray]:
     """(period, phase) of oscillatory curves in positions: float64 `(row,)` each, NaN for the others and under 3 turns.
 
-    From the turns of a curve, each halfway between a range and the next one of the other kind: least squares of turns
-    up and turns down at one distance, the period. Phase: the middle of what is between a turn up and the next one
-    down, modulo the period. The ends of a sequence, which cut ranges off, are no turns.
+    From the turns of a curve, each halfway between a range and the next one of the other kind, half a position earlier
+    where the `window` reaches back further than ahead: least squares of turns up and turns down at one distance, the
+    period. Phase: the middle of what is between a turn up and the next one down, modulo the period. The ends of a
+    sequence, which cut ranges off, are no turns.
     """
     period, phase = np.full((2, len(types.kind)), np.nan)
     found = types.ranges
@@ -175,7 +173,7 @@ def find_periods(types: Types) -> tuple[np.ndarray, np.ndarray]:
         turns = np.flatnonzero(always[1:] != always[:-1])
         if len(turns) < 3:
             continue  # rules may call it oscillatory all the same; one distance of two kinds cannot be told
-        at, up = (stop[turns] + first[turns + 1]) / 2, always[turns + 1]
+        at, up = (stop[turns] + first[turns + 1]) / 2 - (window + 1) % 2 / 2, always[turns + 1]
         number = np.arange(len(turns)) // 2  # of its kind: they alternate
         equations = np.stack([number, up, ~up], axis=1).astype(np.float64)
         (distance, first_up, first_down), *_ = np.linalg.lstsq(equations, at)

@@ -159,7 +159,7 @@ def test_curves_are_read_as_the_method_says() -> None:
         on = np.stack([draw_curve(rng, sequences, positions).sum(0) for _ in range(6)]).astype(np.uint16)
         found = find_types(on, sequences, rules_of(asked))
         smoothed = smooth(on[:, 1:], sequences, asked.window(positions))
-        periods = np.stack(find_periods(found), axis=1)
+        periods = np.stack(find_periods(found, asked.window(positions)), axis=1)
         for row, counts in enumerate(on.tolist()):
             expected = read_curve(counts, sequences, asked)
             seen.update([*expected.notes, f"{expected.kind} {expected.strength}"])
@@ -174,7 +174,7 @@ def test_curves_are_read_as_the_method_says() -> None:
                 i for first, stop in find_stretches(vars(found.ranges), row, positions) for i in range(first, stop)
             ]
             assert active == (where_active(expected.ranges, positions) if expected.ranges else [])
-            wanted = period(expected.ranges) if expected.kind == "oscillatory" else (np.nan, np.nan)
+            wanted = period(expected.ranges, asked.window(positions)) if expected.kind == "oscillatory" else (np.nan, np.nan)
             np.testing.assert_allclose(periods[row], wanted, rtol=1e-9)
             seen["no period"] += expected.kind == "oscillatory" and isnan(wanted[0])
 
@@ -228,17 +228,17 @@ def test_agreement(seed: int, labels: int, window: int) -> None:
 @pytest.mark.parametrize("positions", [64, 512, 2048])
 @pytest.mark.parametrize("windows", [5, 7, 12])
 def test_periods_are_those_that_were_made(positions: int, windows: int) -> None:
-    """Wherever the sequence cuts the first range off; in positions, to half a one for windows of an even length."""
+    """Wherever the sequence cuts the first range off."""
     made = windows * PositionRules().window(positions)
     place = np.arange(positions)
     for shift in range(0, made, max(1, made // 9)):
         on = np.where((place - shift) % made < made // 2, S, 0)
         types = read(on)
-        (found,), (phase,) = find_periods(types)
+        (found,), (phase,) = find_periods(types, PositionRules().window(positions))
         if kinds(types) == [("oscillatory", "strong")]:
             assert found == pytest.approx(made)
             middle = shift + (made // 2 - 1) / 2
-            assert abs((phase - middle + made / 2) % made - made / 2) < 0.500001, (shift, phase, middle)
+            assert abs((phase - middle + made / 2) % made - made / 2) < 1e-6, (shift, phase, middle)
         else:
             assert 2.5 * made > positions, "too long a period to turn three times"
 

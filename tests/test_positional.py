@@ -114,7 +114,7 @@ class Reading:
         for label in range(len(drawn.corpus.label_names)):
             mine = [row for row, other in zip(bits, drawn.labels, strict=True) if other == label]
             by_label.append(([sum(column) for column in zip(*mine, strict=True)], len(mine)))
-        periods = period(found.ranges) if found.kind == "oscillatory" else (nan, nan)
+        periods = period(found.ranges, window) if found.kind == "oscillatory" else (nan, nan)
         self.ranges += [(len(self.rows), each) for each in found.ranges]
         self.rows.append(
             {
@@ -255,7 +255,7 @@ def test_the_words_by_hand() -> None:
     assert [(each.first, each.stop, each.always, each.frequency) for each in found.ranges] == [
         (1, 6, False, 0), (8, 12, True, Fraction(9, 10)), (14, 18, False, 0), (20, 25, True, 1),
     ]  # fmt: skip
-    assert (found.kind, found.strength) == ("oscillatory", "weak") and period(found.ranges) == (12, 9.5)
+    assert (found.kind, found.strength) == ("oscillatory", "weak") and period(found.ranges, 3) == (12, 9.5)
 
 
 CURVES = (*KINDS, "curve", "curve", "curve", "curve")
