@@ -174,7 +174,9 @@ def test_curves_are_read_as_the_method_says() -> None:
                 i for first, stop in find_stretches(vars(found.ranges), row, positions) for i in range(first, stop)
             ]
             assert active == (where_active(expected.ranges, positions) if expected.ranges else [])
-            wanted = period(expected.ranges, asked.window(positions)) if expected.kind == "oscillatory" else (np.nan, np.nan)
+            wanted = (
+                period(expected.ranges, asked.window(positions)) if expected.kind == "oscillatory" else (np.nan, np.nan)
+            )
             np.testing.assert_allclose(periods[row], wanted, rtol=1e-9)
             seen["no period"] += expected.kind == "oscillatory" and isnan(wanted[0])
 
