@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 from scipy.special import gammaincc
@@ -104,14 +104,12 @@ def smooth(on: np.ndarray, sequences: int, window: int) -> np.ndarray:
     columns = np.arange(on.shape[-1])
     low = np.maximum(0, columns - window // 2)
     high = np.minimum(on.shape[-1], columns + (window - 1) // 2 + 1)
-    return (sums[..., high] - sums[..., low]) / (sequences * (high - low))
+    # rows of memory are curves: numpy adds up what lies otherwise in an order that depends on the number of rows
+    return np.ascontiguousarray((sums[..., high] - sums[..., low]) / (sequences * (high - low)))
 
 
-def find_types(on: np.ndarray, sequences: int, rules: PositionRules, *, independent: float | None = None) -> Types:
-    """Types of curves: `on` unsigned `(row, position)`, counts of `sequences` tokens each, at least one.
-
-    `independent`: as how many sequences they scatter, if some are counted several times; None for all of them.
-    """
+def find_types(on: np.ndarray, sequences: int, rules: PositionRules) -> Types:
+    """Types of curves: `on` unsigned `(row, position)`, counts of `sequences` tokens each, at least one."""
     from neurolens import ranges  # numba, which figures do without
 
     window, curves = rules.window(on.shape[1]), on[:, 1:].astype(np.int64)
@@ -119,7 +117,7 @@ def find_types(on: np.ndarray, sequences: int, rules: PositionRules, *, independ
     row, first, stop, always, inner = found
     n = sequences * (stop - first - 2 * ((window - 1) // 2))
     stretches = Ranges(row, first + 1, stop + 1, always.astype(bool), inner / n, n)  # column 0 stands before them
-    return Types(*_decide(counts, scatter, independent or sequences, on.shape[1], rules), stretches)
+    return Types(*_decide(counts, scatter, sequences, on.shape[1], rules), stretches)
 
 
 def resample_types(
@@ -159,12 +157,13 @@ def _decide(
     return kind.astype(np.uint8), np.where(strong, STRONG, WEAK).astype(np.uint8)
 
 
-def find_periods(types: Types) -> tuple[np.ndarray, np.ndarray]:
+def find_periods(types: Types, window: int) -> tuple[np.ndarray, np.ndarray]:
     """(period, phase) of oscillatory curves in positions: float64 `(row,)` each, NaN for the others and under 3 turns.
 
-    From the turns of a curve, each halfway between a range and the next one of the other kind: least squares of turns
-    up and turns down at one distance, the period. Phase: the middle of what is between a turn up and the next one
-    down, modulo the period. The ends of a sequence, which cut ranges off, are no turns.
+    From the turns of a curve, each halfway between a range and the next one of the other kind, half a position earlier
+    where the `window` reaches back further than ahead: least squares of turns up and turns down at one distance, the
+    period. Phase: the middle of what is between a turn up and the next one down, modulo the period. The ends of a
+    sequence, which cut ranges off, are no turns.
     """
     period, phase = np.full((2, len(types.kind)), np.nan)
     found = types.ranges
@@ -174,7 +173,7 @@ def find_periods(types: Types) -> tuple[np.ndarray, np.ndarray]:
         turns = np.flatnonzero(always[1:] != always[:-1])
         if len(turns) < 3:
             continue  # rules may call it oscillatory all the same; one distance of two kinds cannot be told
-        at, up = (stop[turns] + first[turns + 1]) / 2, always[turns + 1]
+        at, up = (stop[turns] + first[turns + 1]) / 2 - (window + 1) % 2 / 2, always[turns + 1]
         number = np.arange(len(turns)) // 2  # of its kind: they alternate
         equations = np.stack([number, up, ~up], axis=1).astype(np.float64)
         (distance, first_up, first_down), *_ = np.linalg.lstsq(equations, at)
@@ -192,12 +191,14 @@ def measure_agreement(on: np.ndarray, sequences: np.ndarray, window: int) -> np.
     there = np.flatnonzero(sequences > 0)
     if len(there) < 2 or not len(on):
         return np.full(len(on), np.nan)
-    curves = np.stack([smooth(on[:, i, 1:], int(sequences[i]), window) for i in there], axis=1)
+    curves = np.ascontiguousarray(np.stack([smooth(on[:, i, 1:], int(sequences[i]), window) for i in there], axis=1))
     centred = curves - curves.mean(-1, keepdims=True)
     length = np.sqrt((centred**2).sum(-1, keepdims=True))
     unit = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-12)
-    together = (unit.sum(1) ** 2).sum(-1) - (unit**2).sum((1, 2))  # twice the sum over pairs
-    return together / (len(there) * (len(there) - 1))
+    pairs, together = list(combinations(range(len(there)), 2)), np.zeros(len(on))
+    for i, j in pairs:  # one by one: how numpy adds up several depends on the number of rows
+        together += (unit[:, i] * unit[:, j]).sum(-1)
+    return together / len(pairs)
 
 
 def find_stretches(ranges: Mapping[str, np.ndarray], row: int, positions: int) -> list[tuple[int, int]]:

@@ -87,7 +87,7 @@ def describe_positional(
     which = np.broadcast_to(np.arange(replicates)[:, None], kind.shape)
     np.add.at(counts, (which[above], kind[above], strength[above]), 1)
     same = above & (kind == types.kind) & (strength == types.strength)
-    period, phase = find_periods(types)
+    period, phase = find_periods(types, rules.window(positions))
     rows = {
         "neuron": chosen,
         "type": types.kind,

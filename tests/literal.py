@@ -188,13 +188,15 @@ def read_curve(on: Sequence[int], sequences: int, asked: Asked, independent: flo
     return Curve(kind, "strong" if strong else "weak", ranges, notes)
 
 
-def period(ranges: Sequence[Range]) -> tuple[float, float]:
-    """(period, phase) by the turns from one kind of range to the other, each halfway between the two.
+def period(ranges: Sequence[Range], window: int) -> tuple[float, float]:
+    """(period, phase) by the turns from one kind of range to the other, each halfway between the two; half a position
+    earlier for a window of an even length, which reaches back one further than ahead.
 
     Least squares of turns up and turns down, both at one distance; the phase is the middle of what is always active,
     from a turn up to the next one down. NaN of fewer than three turns, which tell no distance.
     """
-    turns = [(Fraction(a.stop + b.first, 2), b.always) for a, b in pairwise(ranges) if a.always != b.always]
+    late = Fraction(window // 2 - (window - 1) // 2, 2)
+    turns = [(Fraction(a.stop + b.first, 2) - late, b.always) for a, b in pairwise(ranges) if a.always != b.always]
     if len(turns) < 3:
         return nan, nan
     products = squares = Fraction(0)
@@ -207,6 +209,16 @@ def period(ranges: Sequence[Range]) -> tuple[float, float]:
     first = {up: mean - distance * number for up, (number, mean) in means.items()}
     down = first[False] + (0 if turns[0][1] else distance)
     return float(distance), float((first[True] + down - 1) / 2 % distance)
+
+
+def where_active(ranges: Sequence[Range], positions: int) -> list[int]:
+    """Positions from 1 on where a curve is active, from turn to turn: it turns halfway to a range of the other kind."""
+    found, active = [], ranges[0].always
+    turns = [(a.stop + b.first) // 2 for a, b in pairwise(ranges) if a.always != b.always]
+    for position in range(1, positions):
+        active ^= position in turns
+        found += [position] * active
+    return found
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float:
