@@ -186,7 +186,8 @@ class Inspection:
         if not isinstance(attributes, dict) or not isinstance(parts, dict):
             self._damage("results/zarr.json", "unreadable marks", "what was asked of each part", ("part", *PARTS))
             return
-        for part, asked in parts.items():
+        for part in [*(part for part in PARTS if part in parts), *(set(parts) - set(PARTS))]:
+            asked = parts[part]
             keys = sizes.get(part, ())
             whole = isinstance(asked, dict) and all(type(asked.get(key)) is int and asked[key] > 0 for key in keys)
             whole = whole and part in PARTS and (part != "ngrams" or asked["lengths"] <= len(GRAMS))
@@ -196,7 +197,7 @@ class Inspection:
             elif missing := set(NEEDS[part]) - set(parts):
                 found = f"{part} is marked and {', '.join(sorted(missing))} is not"
                 self._damage("results/zarr.json", found, "marks of what a part needs", ("part", part))
-            else:
+            elif self.marks.keys() >= set(NEEDS[part]):  # else taken back with what it needs
                 self.marks[part] = asked
         if parts and attributes.get("n_tokens") != self.store.n_tokens:
             found = f"results of {_brief(attributes.get('n_tokens'))} tokens"

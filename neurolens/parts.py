@@ -111,7 +111,7 @@ def take_back(store: Store, parts: Iterable[str]) -> list[str]:
     """Take back the marks of parts and of those that build on them, and leave the arrays; returns which."""
     given = set(parts)
     gone = [part for part in PARTS if part in given or given.intersection(NEEDS[part])]
-    kept = {part: asked for part, asked in marks(store).items() if part not in gone}
+    kept = {part: asked for part, asked in marks(store).items() if part in PARTS and part not in gone}
     store.set_attributes("results", {"parts": kept, "n_tokens": store.n_tokens})
     return gone
 
