@@ -270,11 +270,13 @@ class Inspection:
 
     def _chunk_shape(self, name: str) -> list[int | None] | None:
         """What the chunks of some arrays must be, for a chunk to be of one block; None inside for any length."""
-        (sequences, positions), attrs = self.store.shape, self.store.attrs
         if name == "progress":
             return [len(self.store.layers), 1]
+        if not name.endswith("/active"):
+            return None
+        (sequences, positions), attrs = self.store.shape, self.store.attrs
         padded = -(-sequences * positions // 64) * 64
-        return [None, min(attrs["block_sequences"] * positions, padded) // 8] if name.endswith("/active") else None
+        return [None, min(attrs["block_sequences"] * positions, padded) // 8]
 
     def _chunks(self) -> None:
         """Read every chunk, which checks its crc32c; count bits on the way."""
