@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 from scipy.special import gammaincc
@@ -104,7 +104,8 @@ def smooth(on: np.ndarray, sequences: int, window: int) -> np.ndarray:
     columns = np.arange(on.shape[-1])
     low = np.maximum(0, columns - window // 2)
     high = np.minimum(on.shape[-1], columns + (window - 1) // 2 + 1)
-    return (sums[..., high] - sums[..., low]) / (sequences * (high - low))
+    # rows of memory are curves: numpy adds up what lies otherwise in an order that depends on the number of rows
+    return np.ascontiguousarray((sums[..., high] - sums[..., low]) / (sequences * (high - low)))
 
 
 def find_types(on: np.ndarray, sequences: int, rules: PositionRules, *, independent: float | None = None) -> Types:
@@ -192,12 +193,14 @@ def measure_agreement(on: np.ndarray, sequences: np.ndarray, window: int) -> np.
     there = np.flatnonzero(sequences > 0)
     if len(there) < 2 or not len(on):
         return np.full(len(on), np.nan)
-    curves = np.stack([smooth(on[:, i, 1:], int(sequences[i]), window) for i in there], axis=1)
+    curves = np.ascontiguousarray(np.stack([smooth(on[:, i, 1:], int(sequences[i]), window) for i in there], axis=1))
     centred = curves - curves.mean(-1, keepdims=True)
     length = np.sqrt((centred**2).sum(-1, keepdims=True))
     unit = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-12)
-    together = (unit.sum(1) ** 2).sum(-1) - (unit**2).sum((1, 2))  # twice the sum over pairs
-    return together / (len(there) * (len(there) - 1))
+    pairs, together = list(combinations(range(len(there)), 2)), np.zeros(len(on))
+    for i, j in pairs:  # one by one: how numpy adds up several depends on the number of rows
+        together += (unit[:, i] * unit[:, j]).sum(-1)
+    return together / len(pairs)
 
 
 def find_stretches(ranges: Mapping[str, np.ndarray], row: int, positions: int) -> list[tuple[int, int]]:

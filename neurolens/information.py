@@ -91,7 +91,8 @@ def mutual_information(on: np.ndarray, total: np.ndarray) -> np.ndarray:
         return np.zeros(len(on))
     on, total = on[:, there], total[there]
     parts = _divergence(on / total, (on.sum(1) / tokens)[:, None]) * (total / tokens)
-    return np.maximum(0, parts.sum(1))  # each row by itself: a product of matrices sums by how many there are
+    # row by row, in memory too: else numpy adds up in an order that depends on how many rows there are
+    return np.maximum(0, np.ascontiguousarray(parts).sum(1))
 
 
 def _divergence(rate: np.ndarray, frequency: np.ndarray | float) -> np.ndarray:

@@ -77,7 +77,7 @@ class Run:
         """The table of all neurons. Raises NeurolensError if the run is not analysed."""
         require(self.store, "dead")
         header = self._header(neuron_columns(self.store), "results/neurons")
-        spread = {**self._header(None, "results/activity"), "rules": self.parts["dead"]["bootstrap"]}
+        spread = {**self._header(None, "results/activity"), "rules": self.parts["dead"].get("bootstrap", {})}
         activity = Table(**spread, coords={"layer": self.store.layers})
         return Neurons(**header, neurons=self.store.neurons, activity=activity)
 

@@ -209,6 +209,16 @@ def period(ranges: Sequence[Range]) -> tuple[float, float]:
     return float(distance), float((first[True] + down - 1) / 2 % distance)
 
 
+def where_active(ranges: Sequence[Range], positions: int) -> list[int]:
+    """Positions from 1 on where a curve is active, from turn to turn: it turns halfway to a range of the other kind."""
+    found, active = [], ranges[0].always
+    turns = [(a.stop + b.first) // 2 for a, b in pairwise(ranges) if a.always != b.always]
+    for position in range(1, positions):
+        active ^= position in turns
+        found += [position] * active
+    return found
+
+
 def correlation(first: Sequence[float], second: Sequence[float]) -> float:
     """Pearson's; 0 if one of them is constant."""
     means = [fsum(each) / len(each) for each in (first, second)]

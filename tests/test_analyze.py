@@ -26,7 +26,7 @@ from neurolens.contrast import ContrastRules
 from neurolens.corpus import Corpus
 from neurolens.curves import PositionRules
 from neurolens.detectors import Rules
-from neurolens.parts import PARTS, marks
+from neurolens.parts import PARTS, marks, withdraw
 from neurolens.run import open_run
 from neurolens.store import Store, lock
 from neurolens.tables import GRAMS
@@ -152,17 +152,19 @@ def test_lengths(lengths: int, fresh: Path) -> None:
 
 def test_a_part_that_is_made_anew_takes_along_what_builds_on_it(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A later version may ask otherwise of what others build on: then they are made anew, too, or it says so."""
-    analyze_run(fresh, only=["ngrams"])
+    analyze_run(fresh, only=["dead"])
+    dead = snapshot(fresh)
+    analyze_run(fresh, only=FROM_BITS)
     before = snapshot(fresh)
     monkeypatch.setattr("neurolens.analyze.SAMPLES", 15)
-    analyze_run(fresh, only=["ngrams"])
-    assert asked(fresh)["dead"]["samples"] == 15 and "ngrams" in asked(fresh)
+    analyze_run(fresh, only=FROM_BITS)
+    assert asked(fresh)["dead"]["samples"] == 15 and list(asked(fresh)) == ["dead", *FROM_BITS]
     monkeypatch.undo()
     said: list[str] = []
     analyze_run(fresh, only=["dead"], say=said.append)
-    assert list(asked(fresh)) == ["dead"]
-    assert said == [f"{fresh}: ngrams built on other results and are gone; analyze without --only makes them anew"]
-    analyze_run(fresh, only=["ngrams"])
+    gone = "ngrams, positions, contrast built on other results and are gone; analyze without --only makes them anew"
+    assert said == [f"{fresh}: {gone}"] and snapshot(fresh) == dead
+    analyze_run(fresh, only=FROM_BITS)
     assert snapshot(fresh) == before
 
 
@@ -389,6 +391,15 @@ def test_a_stop_leaves_marks_that_are_true_and_the_same_command_completes(
         check_marks(path, whole)
         analyze_run(path, **command)
         assert snapshot(path) == whole[-1][1], at
+
+
+def test_what_is_withdrawn_is_gone_and_nothing_else(fresh: Path) -> None:
+    belong, store = owned(fresh, USUAL), Store.open(fresh, write=True)
+    for i, part in enumerate(FROM_BITS):
+        before = files(fresh)
+        assert withdraw(store, [part])[0] == part and list(asked(fresh)) == ["dead", *FROM_BITS[i + 1 :]]
+        assert belong[part] and changed(before, files(fresh)) == belong[part] | {MARK}
+        assert not [name for name in open_run(fresh).neurons if f"results/neurons/{name}/zarr.json" in belong[part]]
 
 
 def check_marks(path: Path, whole: list[tuple[dict[str, Any], dict[str, bytes], dict[str, set[str]]]]) -> None:

@@ -120,8 +120,7 @@ def test_figures_a_run_is_not_analysed_for_are_left_out_and_named_ones_refused(
     ask("analyze", path, "--only", "ngrams", "--ngrams", "1", "--min-rate", "90", "--json")
     done = ask("plot", path, "-o", tmp_path / "figures", "--format", "svg", "--json")
     left_out = {"covering-bigrams", "covering-trigrams", "detectors-trigrams", "covered-trigrams", "new-trigrams"}
-    left_out |= {"positional-types", "positional", "position-ranges", "positional-training", "contrast"}
-    assert set(done["left_out"]) == left_out | {"examples", "suppression"} and len(done["written"]) == 7
+    assert set(done["left_out"]) == left_out | {"examples", "suppression"} and len(done["written"]) == 12
     assert done["left_out"]["examples"] == "run is not analysed for updates"
     assert neurolens(["plot", str(path), "-o", str(tmp_path), "--figure", "dead", "--figure", "covering-trigrams"]) == 1
     assert "cannot draw covering-trigrams: run is analysed for n-grams of up to 1" in capsys.readouterr().err
@@ -168,7 +167,7 @@ def test_plain_is_what_json_has() -> None:
 def test_a_layer_without_an_alive_neuron_is_null(
     folder: Path, ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neurolens.run.mean_frequency_of_alive", lambda frequency, dead: np.array([0.5, np.nan, 0.5]))
+    monkeypatch.setattr("neurolens.facts.mean_frequency_of_alive", lambda frequency, dead: np.array([0.5, np.nan, 0.5]))
     assert ask("info", folder / "run.zarr", "--json")["mean_frequency_of_alive"] == [0.5, None, 0.5]
 
 
@@ -418,7 +417,14 @@ def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     }  # fmt: skip
     command = [bash, "--norc", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
-    offered = ["--max-covering", "--max-covering-ngrams", "--min-rate", "--min-occurrences", "--min-position-mi", "--model"]
+    offered = [
+        "--max-covering",
+        "--max-covering-ngrams",
+        "--min-rate",
+        "--min-occurrences",
+        "--min-position-mi",
+        "--model",
+    ]
     assert done.stdout.split() == offered, done.stderr
     assert done.stderr == ""
 

@@ -247,7 +247,6 @@ def test_planted_ranges_and_periods(planted: tuple[Planted, Run]) -> None:
     assert seen >= 7 * run.store.layers[-1]
 
 
-@pytest.mark.xfail(strict=True, reason="ranges are cut off by the window of the smoothing")
 def test_planted_oscillators_tile_all_positions(planted: tuple[Planted, Run]) -> None:
     """Each layer has one and its opposite."""
     _, run = planted

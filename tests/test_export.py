@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import neurolens.export
 from neurolens import NeurolensError, UsageError
 from neurolens.corpus import Corpus
-from neurolens.export import TABLES, export_table, quoted
+from neurolens.export import export_table, quoted
 from neurolens.run import Run, open_run
 from neurolens.store import Store
 from neurolens.vocabulary import Vocabulary
