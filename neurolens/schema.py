@@ -128,9 +128,9 @@ def expected_arrays(
     `vocabulary` whether the run has one; with more labels than `most_labels` there is no `group_label` of neurons.
     """
     (sequences, positions), layers = shape, attrs["layers"]
-    padded = -(-sequences * positions // 64) * 64
     sizes: dict[str, int] = {
-        "sequence": sequences, "position": positions, "token": sequences * positions, "token_byte": padded // 8,
+        "sequence": sequences, "position": positions, "token": sequences * positions,
+        "token_byte": row_bytes(sequences * positions),
         "layer": len(layers), "neuron": attrs["neurons"], "block": -(-sequences // attrs["block_sequences"]),
         "label": len(attrs["label_names"]), "source": 2, "boundary": attrs["model"]["config"]["vocab_size"] + 1,
         "support": len(SUPPORT), "type": len(TYPES) - 1, "strength": len(STRENGTHS) - 1,
@@ -146,6 +146,11 @@ def expected_arrays(
         types = ("uint16", "uint32") if kind == "uint+" else (kind,)
         found[name] = Expected(owner, types, dims, tuple(sizes.get(dim) for dim in dims))
     return found
+
+
+def row_bytes(tokens: int) -> int:
+    """Bytes of a neuron's bits over so many tokens: whole words of 64."""
+    return -(-tokens // 64) * 8
 
 
 def table(

@@ -25,7 +25,8 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from neurolens import IncompleteError, NeurolensError, UsageError, first_line
-from neurolens.corpus import Block, Corpus, blocks, context_order
+from neurolens.corpus import Block, Corpus, blocks
+from neurolens.schema import row_bytes
 
 SCHEMA = 1
 CHUNK_BYTES = 1 << 21  # of the bitmaps: ≥ 1 MB, and small enough that one neuron is read quickly
@@ -91,8 +92,7 @@ class Store:
             order = store._make("order", (tokens,), "<u4", ("token",), (min(tokens, per_block),))
             for block in parts:
                 stretch = slice(block.first_token, block.first_token + block.tokens)
-                inside = corpus.tokens[block.first_sequence : block.first_sequence + block.sequences]
-                order[stretch] = (context_order(inside, corpus.eos) + block.first_token).astype("<u4")
+                order[stretch] = block.order(corpus.tokens, corpus.eos).astype("<u4")
             for layer in layers:
                 store._make_bits(layer)
             progress = store._make("progress", (len(layers), len(parts)), "u1", ("layer", "block"), (len(layers), 1))
@@ -242,10 +242,10 @@ class Store:
             chunk = array.chunks[0]
             for part in range(neurons.start // chunk, -(-neurons.stop // chunk)):
                 for each in self.blocks if block is None else [block]:  # zarr reads a missing chunk as zeros: as dead
-                    if not (self.path / name / "c" / str(part) / str(each.index)).is_file():
+                    if not self.has_chunk(name, (part, each.index)):
                         raise FileNotFoundError(f"chunk {part}/{each.index} is missing")
             first = 0 if block is None else block.first_token // 8
-            data = array[neurons, first : None if block is None else first + _padded(block.tokens) // 8]
+            data = array[neurons, first : None if block is None else first + row_bytes(block.tokens)]
         except Exception as error:
             raise NeurolensError(
                 f"{self.path}: bits of layer {layer} are damaged ({first_line(error)}); collect the run anew"
@@ -255,7 +255,7 @@ class Store:
     def neuron_chunks(self) -> list[slice]:
         """Neurons to read together: those that share chunks, of as many chunks as make READ_BYTES of rows."""
         chunk = self._group[f"layers/{self.layers[0]:02d}/active"].chunks[0]  # type: ignore[union-attr]
-        step = chunk * max(1, READ_BYTES // (chunk * _padded(self.n_tokens) // 8))
+        step = chunk * max(1, READ_BYTES // (chunk * row_bytes(self.n_tokens)))
         return [slice(first, min(first + step, self.neurons)) for first in range(0, self.neurons, step)]
 
     # -- writing -----------------------------------------------------------------------------------------------
@@ -349,10 +349,10 @@ class Store:
             file.write(line + "\n")
 
     def _make_bits(self, layer: int) -> None:
-        tokens, per_block = self.n_tokens, int(self.attrs["block_sequences"]) * self.shape[1]
-        chunk = (_chunk_neurons(self.neurons, per_block, tokens), min(per_block, _padded(tokens)) // 8)
-        shape = (self.neurons, _padded(tokens) // 8)
-        self._make(f"layers/{layer:02d}/active", shape, "u1", ("neuron", "token_byte"), chunk)
+        row = row_bytes(self.n_tokens)
+        step = min(int(self.attrs["block_sequences"]) * self.shape[1] // 8, row)
+        chunk = (min(self.neurons, CHUNK_BYTES // max(1, step)), step)
+        self._make(f"layers/{layer:02d}/active", (self.neurons, row), "u1", ("neuron", "token_byte"), chunk)
 
     def _make(
         self,
@@ -429,14 +429,6 @@ def still(path: Path) -> Iterator[None]:
             except BlockingIOError as error:
                 raise NeurolensError(f"{path} is being written by another process; wait for it to end") from error
         yield
-
-
-def _padded(tokens: int) -> int:
-    return -(-tokens // 64) * 64
-
-
-def _chunk_neurons(neurons: int, block_tokens: int, tokens: int) -> int:
-    return max(1, min(neurons, CHUNK_BYTES // max(1, min(block_tokens, _padded(tokens)) // 8)))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """verify: is what a run holds what was written, and what it says it is? What is damaged, and what mends it.
 
-What is looked at is inspection.py's. Mending takes back the marks of what can be made again, so that the commands that
+What is looked at is inspection's. Mending takes back the marks of what can be made again, so that the commands that
 made it make exactly that again; nothing is removed.
 """
 
@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from neurolens import UsageError
-from neurolens.inspection import Damage, Inspection, find_checkpoint
+from neurolens.inspection import inspect_run
+from neurolens.inspection.findings import Damage, Findings
+from neurolens.inspection.fingerprints import find_checkpoint
 from neurolens.parts import PARTS, take_back
 from neurolens.store import Store, lock, still
 
@@ -92,25 +94,24 @@ def verify_run(
     Store.open(path)  # before a lock leaves a log beside what is no run
     with lock(path) if mend else still(path):
         store = Store.open(path, write=mend)
-        inspection = Inspection(store, folder)
-        inspection.run()
-        mended, redo = _mend(inspection, say) if mend else ([], [])
+        seen = inspect_run(store, folder)
+        mended, redo = _mend(seen, say) if mend else ([], [])
     return Verification(
         path,
-        tuple(inspection.checks),
-        tuple(inspection.damages),
-        tuple(inspection.remarks),
-        inspection.complete,
+        tuple(seen.checks),
+        tuple(seen.damages),
+        tuple(seen.remarks),
+        seen.complete,
         tuple(mended),
         tuple(redo),
     )
 
 
-def _mend(inspection: Inspection, say: Callable[[str], object]) -> tuple[list[str], list[str]]:
+def _mend(seen: Findings, say: Callable[[str], object]) -> tuple[list[str], list[str]]:
     """(what was done, commands that must follow). Marks go first: a stop at any moment leaves a run whose marks are
     true. Holds the lock."""
-    store, run = inspection.store, shlex.quote(str(inspection.store.path))
-    undo = {damage.undo for damage in inspection.damages if damage.undo}
+    store, run = seen.store, shlex.quote(str(seen.store.path))
+    undo = {damage.undo for damage in seen.damages if damage.undo}
     kinds = {kind for kind, *_ in undo}
     done: list[str] = []
     redo: list[str] = []
@@ -122,16 +123,16 @@ def _mend(inspection: Inspection, say: Callable[[str], object]) -> tuple[list[st
     parts = {part for kind, *names in undo if kind == "part" for part in names}
     if kinds & {"bits", "layer"}:
         parts |= set(PARTS)  # they may have been computed from what is damaged
-    if "part" in kinds or inspection.marks.keys() & parts:
-        if any(damage.path == "results/zarr.json" and "unreadable" in damage.found for damage in inspection.damages):
+    if "part" in kinds or seen.marks.keys() & parts:
+        if any(damage.path == "results/zarr.json" and "unreadable" in damage.found for damage in seen.damages):
             store.restore_group("results")
-        gone = [part for part in take_back(store, parts) if part in inspection.marks]
+        gone = [part for part in take_back(store, parts) if part in seen.marks]
         for part in gone:
-            did(f"the mark of {part} is taken back (it was asked for with {json.dumps(inspection.marks[part])})")
+            did(f"the mark of {part} is taken back (it was asked for with {json.dumps(seen.marks[part])})")
         if not gone:
             did("the marks of results are taken back")
         redo.append(f"neurolens analyze {run}")
-    wanted = inspection.done.copy()
+    wanted = seen.done.copy()
     for kind, *of in undo:
         if kind == "layer":
             wanted[store.layers.index(of[0])] = False
@@ -141,7 +142,7 @@ def _mend(inspection: Inspection, say: Callable[[str], object]) -> tuple[list[st
             wanted[:, of[0]] = False
     if kinds & {"bits", "layer", "block"}:
         store.unmark(wanted)
-        did(f"{int((inspection.done & ~wanted).sum())} marks of blocks of layers are taken back")
+        did(f"{int((seen.done & ~wanted).sum())} marks of blocks of layers are taken back")
         redo.insert(0, "the same 'neurolens collect' command")
     for kind, *of in sorted(undo, key=str):
         if kind == "layer":
@@ -150,7 +151,7 @@ def _mend(inspection: Inspection, say: Callable[[str], object]) -> tuple[list[st
         elif kind == "group":
             store.restore_group(of[0])
             did(f"the metadata of the group {of[0]} are written anew")
-    for damage in inspection.damages:
+    for damage in seen.damages:
         if damage.undo[:1] == ("part",) and damage.path.endswith("/zarr.json") and damage.path != "results/zarr.json":
             store.restore_group(damage.path.removesuffix("/zarr.json"))
     if "certificate" in kinds:

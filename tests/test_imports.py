@@ -28,8 +28,9 @@ LAYERS = [
     {"corpus", "hub", "demo.train", "testing.planted"},
     {"variables", "store", "checkpoint", "testing"},
     {"decoder", "parts", "nested"},
-    {"counts", "plan", "vocabulary", "tokens"},
-    {"activity", "detectors", "contrast", "positional", "updates", "examples", "plots.text"},
+    {"counts", "plan", "vocabulary", "tokens", "inspection.findings"},
+    {"activity", "detectors", "contrast", "positional", "updates", "examples", "plots.text"}
+    | {f"inspection.{checks}" for checks in ("attributes", "arrays", "chunks", "text", "laws", "fingerprints")},
     {"scan", "projection", "reference", "plots.sheet", "card", "results"},
     {"plots.activity", "plots.ngrams", "plots.positions", "plots.contrast", "neuron", "facts"},
     {"plots.updates", "plots.positional"},
@@ -49,7 +50,7 @@ TESTING = {module for module in RANK if module.split(".")[0] == "testing"}
 HOMES = {
     "numpy": None,
     "scipy": {"information", "curves"},
-    "tqdm": {"collect", "data", "analyze", "certify", "inspection"},
+    "tqdm": {"collect", "data", "analyze", "certify", "inspection.chunks"},
     "click": {"cli", "options"},
     "pyarrow": {"compressed", "records", "export"},
     "numba": {"bits", "kernels", "lanes", "ranges"},
@@ -71,7 +72,8 @@ FREE_OF = {
     "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "tables"}
     | {"store", "export", "run", "plots", "vocabulary", "parts", "scan", "card", "neuron", "verdict"}
     | {"updates", "nulls", "shares", "information", "bootstrap", "curves", "positional", "contrast", "tokens"}
-    | {"schema"},
+    | {"schema"}
+    | {f"inspection.{name}" for name in ("findings", "attributes", "arrays", "chunks", "text", "laws")},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
     | {"weights", "hub", "detectors", "tables", "plots", "vocabulary", "updates", "nulls", "shares", "projection"}
     | {"information", "bootstrap", "curves", "positional", "contrast", "tokens", "scan", "schema"},
