@@ -197,39 +197,47 @@ def test_chunks_and_arrays_that_are_missing_or_cut(analysed: Path) -> None:
 
 
 TRIGGERS, KINDS = "results/layers/02/triggers/neuron", "results/positions/overall/count"
+COUNTS = "counts/layers/02/position"
 
 
 def _swap(values: np.ndarray) -> None:
     values[[3, 4]] = values[[4, 3]]
 
 
-@pytest.mark.parametrize(
-    ("name", "change", "path", "part"),
-    [
-        ("layers/00/active", lambda v: v[5].__setitem__(-1, v[5, -1] | 128), "layers/00/active/c/0/2", "bits"),
-        ("layers/00/active", lambda v: v[5].__setitem__(3, v[5, 3] ^ 8), "layers/00/active", "layer"),
-        ("tokens", lambda v: v[4].__setitem__(9, v[4, 9] ^ 1), "tokens", None),
-        ("order", _swap, "order", None),
-        ("document_start", lambda v: v.__setitem__(3, v[3] + 1), "document_start", None),
-        ("vocabulary/start", lambda v: v.__setitem__(3, 999), "vocabulary/start", None),
-        ("layer", lambda v: v.__setitem__(0, 1), "layer", None),
+# array, what is changed, path of the damage, what undoes it; those of a group say nothing of one another
+WRONG = {
+    "progress": [
         ("progress", lambda v: v.__setitem__((0, 1), 7), "progress/c/0/1", "block"),
-        ("counts/layers/02/position", lambda v: v[9].__setitem__(3, v[9, 3] + 1), "counts/layers/02/position", "dead"),
-        ("results/neurons/activations", lambda v: v[1].__setitem__(3, 1), "results/neurons/activations", "dead"),
-        ("counts/total/label", lambda v: v.__setitem__(0, v[0] + 1), "counts/total/label", "dead"),
+        ("tokens", lambda v: v[4].__setitem__(9, v[4, 9] ^ 1), "tokens", None),
+        ("vocabulary/start", lambda v: v.__setitem__(3, 999), "vocabulary/start", None),
+        (COUNTS, lambda v: v[9].__setitem__(3, v[9, 3] + 1), COUNTS, "dead"),
         (TRIGGERS, lambda v: v.__setitem__(0, 71), TRIGGERS, "ngrams"),
         (KINDS, lambda v: v.__setitem__((0, 0), 9), KINDS, "positions"),
+    ],
+    "end": [
+        ("layers/00/active", lambda v: v[5].__setitem__(-1, v[5, -1] | 128), "layers/00/active/c/0/2", "bits"),
+        ("order", _swap, "order", None),
+        ("document_start", lambda v: v.__setitem__(3, v[3] + 1), "document_start", None),
+        ("counts/total/label", lambda v: v.__setitem__(0, v[0] + 1), "counts/total/label", "dead"),
         ("results/contrast/layer", lambda v: v.__setitem__(0, 9), "results/contrast/layer", "contrast"),
     ],
-)  # fmt: skip
-def test_values_that_are_wrong_under_right_checksums(
-    name: str, change: Callable[[np.ndarray], object], path: str, part: str | None, analysed: Path
-) -> None:
-    rewrite(analysed, name, change)
+    "votes": [
+        ("layers/00/active", lambda v: v[5].__setitem__(3, v[5, 3] ^ 8), "layers/00/active", "layer"),
+        ("layer", lambda v: v.__setitem__(0, 1), "layer", None),
+        ("results/neurons/activations", lambda v: v[1].__setitem__(3, 1), "results/neurons/activations", "dead"),
+    ],
+}
+
+
+@pytest.mark.parametrize("group", WRONG)
+def test_values_that_are_wrong_under_right_checksums(group: str, analysed: Path) -> None:
+    for name, change, *_ in WRONG[group]:
+        rewrite(analysed, name, change)
     found = verify_run(analysed)
-    assert [damage.path for damage in found.damages] == [path]
-    undo = found.damages[0].undo
-    assert (part is None and not undo) or part in undo
+    assert sorted(damage.path for damage in found.damages) == sorted(path for *_, path, _ in WRONG[group])
+    undo = {damage.path: damage.undo for damage in found.damages}
+    for *_, path, part in WRONG[group]:
+        assert part in undo[path] if part else not undo[path]
 
 
 def test_what_does_not_belong_there(analysed: Path) -> None:
@@ -340,7 +348,6 @@ def test_mending_brings_back_the_same_bytes(
     tiny_model: Path,
 ) -> None:
     damage(analysed)
-    assert verify_run(analysed).exit_code == 1
     heard: list[str] = []
     found = verify_run(analysed, mend=True, say=heard.append)
     assert found.exit_code == 3 and found.damages and len(heard) == len(found.mended)
