@@ -56,6 +56,7 @@ def cli() -> None:
     neurolens plot RUN.zarr... -o figures/               the paper's figures
     neurolens neuron RUN.zarr 3.1072                     all about one neuron
     neurolens export RUN.zarr neurons.parquet            results as a table for other tools
+    neurolens verify RUN.zarr                            whether all of it is as it was written
 
     Options have defaults in the environment: NEUROLENS_DEVICE=cuda for every command that has --device,
     NEUROLENS_COLLECT_DEVICE=cuda for collect alone.
@@ -407,6 +408,28 @@ def info(run: Path, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("run", type=EXISTING)
+@click.option("--model", help="Where the run's checkpoint is now; nothing is fetched.  [as the run says]")
+@click.option("--mend", is_flag=True, help="Take back the marks of what is damaged and can be made again.")
+@json_option
+def verify(run: Path, model: str | None, mend: bool, as_json: bool) -> None:
+    """Read all of RUN: checksums, marks, fingerprints, and whether what follows from something else does.
+
+    What is damaged is named, with the command that mends it. Without --mend nothing is written. Exit codes: 0 sound,
+    also if incomplete, 1 damaged, 3 mended but for commands that must make anew what was taken back.
+    """
+    from neurolens.verify import verify_run
+
+    found = verify_run(run, model, mend, say)
+    if as_json:
+        emit(found.to_dict())
+    else:
+        for line in found.lines():
+            click.echo("".join(pieces(line)))
+    click.get_current_context().exit(found.exit_code)
+
+
+@cli.command()
 @click.option(
     "-o",
     "--output",
@@ -484,7 +507,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Errors become one line on stderr."""
     try:
-        cli.main(args=arguments, prog_name="neurolens", standalone_mode=False)
+        code = cli.main(args=arguments, prog_name="neurolens", standalone_mode=False)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
@@ -502,7 +525,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         say(f"neurolens: {error.strerror or error}: {error.filename or 'a file'}; check path and space")
         return 1
-    return 0
+    return code if isinstance(code, int) else 0  # what a command has exited with; they return nothing
 
 
 if __name__ == "__main__":

@@ -100,6 +100,11 @@ class Block:
         """Number of tokens in the block."""
         return self.sequences * self.positions
 
+    def order(self, tokens: np.ndarray, eos: int) -> np.ndarray:
+        """The block's stretch of the context order of a corpus's ids `(S, T)`: int64 `(tokens,)` indices into them."""
+        inside = tokens[self.first_sequence : self.first_sequence + self.sequences]
+        return context_order(inside, eos) + self.first_token
+
     def batches(self, batch_sequences: int) -> Iterator[slice]:
         """Slices of sequences, counted from the block's first, on the grid of the whole corpus."""
         for first in range(0, self.sequences, batch_sequences):

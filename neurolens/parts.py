@@ -107,15 +107,21 @@ def mark(store: Store, part: str, asked: Mapping[str, Any]) -> None:
     store.set_attributes("results", {"parts": in_order, "n_tokens": store.n_tokens})
 
 
+def take_back(store: Store, parts: Iterable[str]) -> list[str]:
+    """Take back the marks of parts and of those that build on them, and leave the arrays; returns which."""
+    given = set(parts)
+    gone = [part for part in PARTS if part in given or given.intersection(NEEDS[part])]
+    kept = {part: asked for part, asked in marks(store).items() if part in PARTS and part not in gone}
+    store.set_attributes("results", {"parts": kept, "n_tokens": store.n_tokens})
+    return gone
+
+
 def withdraw(store: Store, parts: Iterable[str]) -> list[str]:
     """Take back the marks of parts and of those that build on them, and remove their results; returns which.
 
     The marks go first: a stop at any moment leaves a run whose marks are true.
     """
-    given = set(parts)
-    gone = [part for part in PARTS if part in given or given.intersection(NEEDS[part])]
-    kept = {part: asked for part, asked in marks(store).items() if part not in gone}
-    store.set_attributes("results", {"parts": kept, "n_tokens": store.n_tokens})
+    gone = take_back(store, parts)
     for name in store.folders("results/neurons"):
         if name != "layer" and part_of(name) in gone:
             store.remove(f"results/neurons/{name}")

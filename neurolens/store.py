@@ -25,7 +25,8 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from neurolens import IncompleteError, NeurolensError, UsageError, first_line
-from neurolens.corpus import Block, Corpus, blocks, context_order
+from neurolens.corpus import Block, Corpus, blocks
+from neurolens.schema import row_bytes
 
 SCHEMA = 1
 CHUNK_BYTES = 1 << 21  # of the bitmaps: ≥ 1 MB, and small enough that one neuron is read quickly
@@ -91,13 +92,9 @@ class Store:
             order = store._make("order", (tokens,), "<u4", ("token",), (min(tokens, per_block),))
             for block in parts:
                 stretch = slice(block.first_token, block.first_token + block.tokens)
-                inside = corpus.tokens[block.first_sequence : block.first_sequence + block.sequences]
-                order[stretch] = (context_order(inside, corpus.eos) + block.first_token).astype("<u4")
-            chunk = (_chunk_neurons(neurons, per_block, tokens), min(per_block, _padded(tokens)) // 8)
+                order[stretch] = block.order(corpus.tokens, corpus.eos).astype("<u4")
             for layer in layers:
-                store._make(
-                    f"layers/{layer:02d}/active", (neurons, _padded(tokens) // 8), "u1", ("neuron", "token_byte"), chunk
-                )
+                store._make_bits(layer)
             progress = store._make("progress", (len(layers), len(parts)), "u1", ("layer", "block"), (len(layers), 1))
             progress[:] = 0
             store._write("layer", np.array(layers, "<i4"), ("layer",))
@@ -217,6 +214,18 @@ class Store:
         path = self.path / name
         return sorted(each.name for each in path.iterdir() if each.is_dir()) if path.is_dir() else []
 
+    def metadata(self, name: str) -> dict[str, Any] | None:
+        """What stands in the `zarr.json` of an array or group; None if there is none, or it is no JSON object."""
+        try:
+            found = json.loads((self.path / name / "zarr.json").read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def has_chunk(self, name: str, key: tuple[int, ...]) -> bool:
+        """Whether a chunk of an array is on the disk: zarr reads one that is not as zeros."""
+        return self.path.joinpath(name, "c", *map(str, key)).is_file()
+
     def attributes(self, name: str) -> dict[str, Any]:
         """Attributes of an array or group."""
         return dict(self._group[name].attrs)
@@ -233,10 +242,10 @@ class Store:
             chunk = array.chunks[0]
             for part in range(neurons.start // chunk, -(-neurons.stop // chunk)):
                 for each in self.blocks if block is None else [block]:  # zarr reads a missing chunk as zeros: as dead
-                    if not (self.path / name / "c" / str(part) / str(each.index)).is_file():
+                    if not self.has_chunk(name, (part, each.index)):
                         raise FileNotFoundError(f"chunk {part}/{each.index} is missing")
             first = 0 if block is None else block.first_token // 8
-            data = array[neurons, first : None if block is None else first + _padded(block.tokens) // 8]
+            data = array[neurons, first : None if block is None else first + row_bytes(block.tokens)]
         except Exception as error:
             raise NeurolensError(
                 f"{self.path}: bits of layer {layer} are damaged ({first_line(error)}); collect the run anew"
@@ -246,7 +255,7 @@ class Store:
     def neuron_chunks(self) -> list[slice]:
         """Neurons to read together: those that share chunks, of as many chunks as make READ_BYTES of rows."""
         chunk = self._group[f"layers/{self.layers[0]:02d}/active"].chunks[0]  # type: ignore[union-attr]
-        step = chunk * max(1, READ_BYTES // (chunk * _padded(self.n_tokens) // 8))
+        step = chunk * max(1, READ_BYTES // (chunk * row_bytes(self.n_tokens)))
         return [slice(first, min(first + step, self.neurons)) for first in range(0, self.neurons, step)]
 
     # -- writing -----------------------------------------------------------------------------------------------
@@ -276,6 +285,36 @@ class Store:
             column[:, block.index] = marks
             _fsync(self.path / f"progress/c/0/{block.index}")
             _fsync(self.path / "progress/c/0")
+
+    def unmark(self, wanted: np.ndarray) -> None:
+        """Take marks back, so that collect does these again: all but those of `wanted`, bool `(layer, block)`.
+
+        Written a block at a time, where they are others than on the disk, or what is there cannot be read.
+        """
+        with _writing(), _disk(self.path):
+            column: Any = self._group["progress"]
+            for block, marks in enumerate(wanted.T.astype(np.uint8)):
+                try:
+                    same = self.has_chunk("progress", (0, block)) and (column[:, block] == marks).all()
+                except Exception:  # zarr's errors are of many kinds; that it is damaged is why it is written
+                    same = False
+                if not same:
+                    column[:, block] = marks
+                    _fsync(self.path / f"progress/c/0/{block}")
+            _fsync(self.path / "progress/c/0")
+
+    def restore_bits(self, layer: int) -> None:
+        """Write the metadata of a layer's bits, which follow from the run's, anew; chunks stay as they are."""
+        with _disk(self.path):
+            (self.path / f"layers/{layer:02d}/active/zarr.json").unlink(missing_ok=True)
+            self._make_bits(layer)
+            _fsync_tree(self.path / f"layers/{layer:02d}")
+
+    def restore_group(self, name: str) -> None:
+        """Write the metadata of a group, which cannot be read, anew, without attributes; what is in it stays."""
+        with _disk(self.path):
+            (self.path / name / "zarr.json").unlink(missing_ok=True)
+        self.set_attributes(name, {})
 
     def write(
         self, name: str, values: np.ndarray, dims: tuple[str, ...], attributes: Mapping[str, Any] | None = None
@@ -308,6 +347,12 @@ class Store:
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": os.uname().nodename, **entry})
         with _disk(self.path), log_path(self.path).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+    def _make_bits(self, layer: int) -> None:
+        row = row_bytes(self.n_tokens)
+        step = min(int(self.attrs["block_sequences"]) * self.shape[1] // 8, row)
+        chunk = (min(self.neurons, CHUNK_BYTES // max(1, step)), step)
+        self._make(f"layers/{layer:02d}/active", (self.neurons, row), "u1", ("neuron", "token_byte"), chunk)
 
     def _make(
         self,
@@ -363,16 +408,27 @@ def lock(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise NeurolensError(f"{path} is being written by another process; wait for it to end") from error
+            raise NeurolensError(f"{path} is in use by another process; wait for it to end") from error
         yield
 
 
-def _padded(tokens: int) -> int:
-    return -(-tokens // 64) * 64
+@contextlib.contextmanager
+def still(path: Path) -> Iterator[None]:
+    """Keep others from writing the run at `path` while it is read; several may read. Nothing is written for it.
 
-
-def _chunk_neurons(neurons: int, block_tokens: int, tokens: int) -> int:
-    return max(1, min(neurons, CHUNK_BYTES // max(1, min(block_tokens, _padded(tokens)) // 8)))
+    Raises NeurolensError if the run is being written.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            handle = held.enter_context(log_path(path).open("rb"))
+        except OSError:  # no log beside it, as beside a copy, or not ours to read: nobody to wait for
+            handle = None
+        if handle is not None:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise NeurolensError(f"{path} is being written by another process; wait for it to end") from error
+        yield
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ LAYERS = [
     {""},
     {"bits", "kernels", "sources", "weights", "options", "demo", "demo.text", "certificate"}
     | {"testing.rules", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"},
-    {"compressed", "lanes", "verdict", "context", "info", "information", "curves"}
+    {"compressed", "lanes", "verdict", "context", "info", "information", "curves", "schema"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
     {"records", "profile", "testing.draft", "testing.disguise", "testing.shapes"},
     {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
@@ -29,14 +29,15 @@ LAYERS = [
     {"variables", "store", "checkpoint", "testing"},
     {"stream"},
     {"decoder", "parts", "nested"},
-    {"counts", "plan", "vocabulary", "tokens"},
-    {"activity", "detectors", "contrast", "positional", "updates", "examples", "plots.text"},
+    {"counts", "plan", "vocabulary", "tokens", "inspection.findings"},
+    {"activity", "detectors", "contrast", "positional", "updates", "examples", "plots.text"}
+    | {f"inspection.{checks}" for checks in ("attributes", "arrays", "chunks", "text", "laws", "fingerprints")},
     {"scan", "projection", "reference", "plots.sheet", "card", "results"},
     {"plots.activity", "plots.ngrams", "plots.positions", "plots.contrast", "neuron", "facts"},
     {"plots.updates", "plots.positional"},
     {"plots.examples"},
-    {"analyze", "plots", "export"},
-    {"data", "run"},
+    {"analyze", "plots", "export", "inspection"},
+    {"data", "run", "verify"},
     {"collect"},
     {"certify"},
     {"demo.demonstrate"},
@@ -50,7 +51,7 @@ TESTING = {module for module in RANK if module.split(".")[0] == "testing"}
 HOMES = {
     "numpy": None,
     "scipy": {"information", "curves"},
-    "tqdm": {"collect", "data", "analyze", "certify"},
+    "tqdm": {"collect", "data", "analyze", "certify", "inspection.chunks"},
     "click": {"cli", "options"},
     "pyarrow": {"compressed", "records", "export"},
     "numba": {"bits", "kernels", "lanes", "ranges"},
@@ -71,10 +72,12 @@ HOMES = {
 FREE_OF = {
     "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "tables"}
     | {"store", "export", "run", "plots", "vocabulary", "parts", "scan", "card", "neuron", "verdict"}
-    | {"updates", "nulls", "shares", "information", "bootstrap", "curves", "positional", "contrast", "tokens"},
+    | {"updates", "nulls", "shares", "information", "bootstrap", "curves", "positional", "contrast", "tokens"}
+    | {"schema"}
+    | {f"inspection.{name}" for name in ("findings", "attributes", "arrays", "chunks", "text", "laws")},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
     | {"weights", "hub", "detectors", "tables", "plots", "vocabulary", "updates", "nulls", "shares", "projection"}
-    | {"information", "bootstrap", "curves", "positional", "contrast", "tokens", "scan", "stream"},
+    | {"information", "bootstrap", "curves", "positional", "contrast", "tokens", "scan", "stream", "schema"},
     "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "cli"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
     | {"vocabulary", "updates", "nulls", "shares"},
