@@ -28,7 +28,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing neurolens into $(VENV) (torch is large: a minute or more)"
 	@$(PIP) install -qq --upgrade -c constraints.txt pip
-	@$(PIP) install -qq -c constraints.txt -e .
+	@$(PIP) install -qq --no-compile -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
