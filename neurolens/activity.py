@@ -47,7 +47,7 @@ def measure_spread(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """How much activity depends on which sequences were read: `on` unsigned `(neuron, group)`, of one layer.
 
-    Returns columns of `results/neurons`, `frequency_low` and `frequency_high` float64 `(neuron,)`, and those of
+    Returns columns of `results/neurons`, `frequency`, as given, and its interval float64 `(neuron,)`, and those of
     `results/activity`, float64 `()`: `dead`, the share of neurons, and `frequency`, the mean of those alive (NaN
     without any), each with its interval (NaN with fewer than two groups).
     """
@@ -58,14 +58,13 @@ def measure_spread(
         rates.append(rate)
         dead.append(np.count_nonzero(rate == 0) / neurons)
         alive.append(rate.sum() / max(1, np.count_nonzero(rate)))
-    low, high = groups.interval(frequency, np.array(rates))
-    columns = {"frequency_low": np.maximum(0, low), "frequency_high": np.minimum(1, high)}
+    columns = groups.columns("frequency", frequency, np.array(rates))
     silent = on.sum(1) == 0
-    estimates = {"dead": silent.sum() / neurons, "frequency": mean_frequency_of_alive(frequency[None], silent[None])[0]}
-    layer: dict[str, np.ndarray] = {}
-    for (name, estimate), replicates in zip(estimates.items(), (dead, alive), strict=True):
-        low, high = groups.interval(np.array(estimate), np.array(replicates))
-        layer |= {name: np.array(estimate), f"{name}_low": np.maximum(0, low), f"{name}_high": np.minimum(1, high)}
+    mean = mean_frequency_of_alive(frequency[None], silent[None])[0]
+    layer = {
+        **groups.columns("dead", np.array(silent.sum() / neurons), np.array(dead)),
+        **groups.columns("frequency", np.array(mean), np.array(alive)),
+    }
     return columns, layer
 
 

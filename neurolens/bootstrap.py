@@ -61,6 +61,13 @@ class Groups:
         low, high = np.quantile(apart, [tail, 1 - tail], axis=0)
         return estimate + low, estimate + high
 
+    def columns(
+        self, name: str, estimate: np.ndarray, replicates: np.ndarray, *, most: float = 1
+    ) -> dict[str, np.ndarray]:
+        """A column and its interval, `name`, `name_low` and `name_high`, of a number that is from 0 to `most`."""
+        low, high = self.interval(estimate, replicates)
+        return {name: estimate, f"{name}_low": np.maximum(0, low), f"{name}_high": np.minimum(most, high)}
+
 
 def draw_groups(total: np.ndarray, settings: Bootstrap) -> Groups:
     """Draw groups: `total` int64 `(group,)`, tokens of each. The same total and settings give the same replicates.

@@ -78,9 +78,7 @@ def contrast_labels(
         low[part], high[part] = groups.interval(information.corrected[part], mi)
     sums["frequency"] /= np.maximum(1, groups.weights @ total)
     for name, whole in (("frequency", by_label.sum(0) / np.maximum(1, tokens)), ("dead", (by_label == 0).sum(0))):
-        estimate = whole / max(1, len(on))
-        ends = groups.interval(estimate, sums[name] / max(1, len(on)))
-        summary |= {name: estimate, f"{name}_low": np.maximum(0, ends[0]), f"{name}_high": np.minimum(1, ends[1])}
+        summary |= groups.columns(name, whole / max(1, len(on)), sums[name] / max(1, len(on)))
     neurons = {
         "label_mi": information.plug_in,
         "label_mi_corrected": information.corrected,

@@ -15,7 +15,7 @@ from neurolens.card import Card, Update, Written
 from neurolens.context import Context
 from neurolens.profile import Contrast, Dependence, Kind, Profile, Range, Rate
 from neurolens.store import Store
-from neurolens.tables import GRAMS
+from neurolens.tables import GRAMS, named
 from neurolens.updates import PROMOTED, Projector
 from neurolens.verdict import Trigger, Verdict
 from neurolens.vocabulary import Vocabulary
@@ -129,7 +129,7 @@ def _profile(store: Store, asked: Mapping[str, Any] | None, column: Column, laye
         return store.read(f"{folder}/{name}", row).item()
 
     def word(name: str) -> str:
-        return store.attributes(f"{folder}/{name}")["names"][value(name)]
+        return str(named(name, value(name)))
 
     of = np.flatnonzero(store.read(f"{folder}/ranges/row") == row)
     ranges = [store.read(f"{folder}/ranges/{each.name}")[of].tolist() for each in fields(Range)]

@@ -147,21 +147,13 @@ def summarize_positional(
     share, shares = count.sum((0, 1)) / max(1, neurons), replicates.sum((1, 2)) / max(1, neurons)
     most = neurons * len(layers)
     columns = {
-        **_with_interval("count", count, replicates, groups, neurons),
-        **_with_interval("share", share, shares, groups, 1),
+        **groups.columns("count", count, replicates, most=neurons),
+        **groups.columns("share", share, shares),
     }
     overall = {
-        **_with_interval("count", count.sum(-1), replicates.sum(-1), groups, most),
-        **_with_interval("total", count.sum(), replicates.sum((1, 2, 3)), groups, most),
+        **groups.columns("count", count.sum(-1), replicates.sum(-1), most=most),
+        **groups.columns("total", count.sum(), replicates.sum((1, 2, 3)), most=most),
     }
     for i, name in enumerate(("tiling_neurons", "tiling_covered", "tiling_expected")):
         columns[name] = np.array([each[i] for each in tiling])
     return columns, overall
-
-
-def _with_interval(
-    name: str, estimate: np.ndarray, replicates: np.ndarray, groups: Groups, most: int
-) -> dict[str, np.ndarray]:
-    """Columns of a number and its interval, which is of numbers that can be: from 0 to `most`."""
-    low, high = groups.interval(estimate, replicates)
-    return {name: estimate, f"{name}_low": np.maximum(0, low), f"{name}_high": np.minimum(most, high)}

@@ -129,7 +129,7 @@ class Run:
 
     def stages(self) -> Stages | None:
         """Two stages over depth by the shares of the positional types; see `find_stages`."""
-        return find_stages(self.positions.by_layer["count"].sum(1) / max(1, self.store.neurons))
+        return find_stages(self.positions.shares)
 
     @cached_property
     def contrast(self) -> ByLabel:

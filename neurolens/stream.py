@@ -53,19 +53,32 @@ class Mover(Protocol):
 
     def hand_over(self, weights: Weights) -> None:
         """Called by the thread that computes, before it uses what was placed and before more is."""
+        ...
+
+    def take_back(self, weights: Weights) -> None:
+        """Called by that thread with what is no longer used: more of the same shapes is going to be placed."""
 
 
 class Copy:
-    """Copies and is done: any device."""
+    """Copies and is done: any device. What it gets back it writes over: memory that is new to a process costs ten
+    times the copy (0.6 GB/s against 6.9 from fp16 to fp32 on a core that faults every page)."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self._device, self._dtype = device, dtype
+        self._spare: dict[torch.Size, list[Tensor]] = {}
 
     def place(self, tensor: Tensor) -> Tensor:
-        return tensor.to(device=self._device, dtype=self._dtype, copy=True)
+        spare = self._spare.get(tensor.shape)
+        if not spare:
+            return tensor.to(device=self._device, dtype=self._dtype, copy=True)
+        return spare.pop().copy_(tensor)
 
     def hand_over(self, weights: Weights) -> None:
         pass
+
+    def take_back(self, weights: Weights) -> None:
+        for tensor in weights.values():
+            self._spare.setdefault(tensor.shape, []).append(tensor)
 
 
 class SideStream:
@@ -89,6 +102,9 @@ class SideStream:
         computing.wait_event(self._stream.record_event())
         for tensor in weights.values():
             tensor.record_stream(computing)  # its memory is not given away while a kernel may still read it
+
+    def take_back(self, weights: Weights) -> None:
+        pass  # torch's allocator keeps what is freed on a GPU
 
 
 class LayerStream:
@@ -133,8 +149,10 @@ class LayerStream:
                         if number + 1 < count:  # not earlier: the layer before this one has only now been dropped
                             ahead.append(thread.submit(self._read, number + 1, ended))
                         module.load_state_dict(weights, assign=True)
-                        del weights
                         yield number, module
+                        if number + 2 < count:
+                            self._mover.take_back(weights)
+                        del weights
                     finally:
                         module.to("meta")
             finally:

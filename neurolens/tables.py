@@ -179,6 +179,11 @@ class Positions(Table):
         return self.curve.shape[1]
 
     @property
+    def shares(self) -> np.ndarray:
+        """Of the layer's neurons those of each type, weak and strong: float64 `(type, layer)`."""
+        return self.by_layer["count"].sum(1) / max(1, self.neurons_per_layer)
+
+    @property
     def frequency(self) -> np.ndarray:
         """Activation frequency at each position: float64 `(row, position)`."""
         return self.curve / max(1, self.sequences)

@@ -9,7 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,23 @@ def post_ln_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from neurolens.testing import random_opt
 
     return random_opt(tmp_path_factory.mktemp("post_ln") / "model", POST_LN, vocab_size=272, positions=POSITIONS)
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[None]:
+    """No power is cut here: what is written need not be on the disk before what comes next."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def in_pieces() -> Iterator[None]:
+    """Some neurons at a time, also of small runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neurolens.store.CHUNK_BYTES", 1 << 11)
+        patch.setattr("neurolens.store.READ_BYTES", 1 << 11)
+        yield
 
 
 @pytest.fixture

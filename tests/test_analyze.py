@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from neurolens.run import open_run
 from neurolens.store import Store, lock
 from neurolens.tables import GRAMS
 from neurolens.updates import Settings
+
+pytestmark = pytest.mark.usefixtures("hasty")
 
 MARK = "results/zarr.json"  # the file that the marks are in
 WIDER = Rules(max_covering=30, max_covering_ngrams=300, coverage=50, min_rate=50)
@@ -460,11 +462,3 @@ def test_what_is_marked_is_on_the_disk(fresh: Path, monkeypatch: pytest.MonkeyPa
     whole = ["dead", *FROM_BITS]
     first = [whole[:1], whole[:2], whole[:3], whole[:3], whole]  # the fourth: that contrast is to be written
     assert marked == [*first, ["dead", "contrast"], ["dead", "ngrams", "contrast"], whole, whole[:3], whole]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hasty() -> Iterator[None]:
-    """No power is cut here: what is written need not be on the disk before what comes next."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.fsync", lambda handle: None)
-        yield

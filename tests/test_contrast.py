@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
 from fractions import Fraction
 from itertools import combinations
 from math import fsum, nan
@@ -28,6 +27,8 @@ from neurolens.corpus import pack_documents
 from neurolens.documents import Document
 from neurolens.information import measure_information
 from neurolens.run import Run, open_run
+
+pytestmark = pytest.mark.usefixtures("hasty", "in_pieces")
 
 BOOTSTRAP = Bootstrap(replicates=9, seed=3, confidence=0.8)
 OF_LABELS = (*KINDS, "label", "label", "burst")
@@ -176,16 +177,6 @@ def check(run: Run, drawn: Drawn, resampled: Bootstrap, least: Fraction = Fracti
 
 
 # -- laws ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hasty() -> Iterator[None]:
-    """No power is cut here: what is written need not be on the disk before what comes next."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.fsync", lambda handle: None)
-        patch.setattr("neurolens.store.CHUNK_BYTES", 1 << 11)  # some neurons at a time
-        patch.setattr("neurolens.store.READ_BYTES", 1 << 11)
-        yield
 
 
 def test_a_run_is_read_as_the_method_says(tmp_path_factory: pytest.TempPathFactory) -> None:

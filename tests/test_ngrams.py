@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +26,8 @@ from neurolens.corpus import Corpus, pack_documents
 from neurolens.detectors import Rules
 from neurolens.documents import Document
 from neurolens.run import Run, open_run
+
+pytestmark = pytest.mark.usefixtures("hasty")
 
 # a failure is not made smaller: a seed is none the easier to read for it, and each try takes a run
 FEW = settings(deadline=None, derandomize=True, max_examples=10, phases=(Phase.explicit, Phase.generate))
@@ -291,14 +292,6 @@ asked_differently = st.builds(
     support_occurrences=st.sampled_from([1, 5, 30]),
     support_activations=st.sampled_from([1, 20]),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hasty() -> Iterator[None]:
-    """No power is cut here: what is written need not be on the disk before what comes next."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.fsync", lambda handle: None)
-        yield
 
 
 # -- laws ----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import combinations
 from math import log, nan
@@ -45,6 +45,8 @@ from neurolens.documents import Document
 from neurolens.information import measure_information
 from neurolens.run import Run, open_run
 from neurolens.store import Store
+
+pytestmark = pytest.mark.usefixtures("hasty", "in_pieces")
 
 CELLS = [(kind, strength) for kind in TYPES for strength in STRENGTHS]
 BOOTSTRAP = Bootstrap(replicates=9, seed=3, confidence=0.8)
@@ -228,16 +230,6 @@ def check(
 
 
 # -- laws ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hasty() -> Iterator[None]:
-    """No power is cut here: what is written need not be on the disk before what comes next."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.fsync", lambda handle: None)
-        patch.setattr("neurolens.store.CHUNK_BYTES", 1 << 11)  # some neurons at a time
-        patch.setattr("neurolens.store.READ_BYTES", 1 << 11)
-        yield
 
 
 def test_the_words_by_hand() -> None:

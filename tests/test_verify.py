@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from neurolens.parts import PARTS
 from neurolens.store import Store, lock
 from neurolens.verify import Verification, verify_run
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 SEQUENCES = 21
 LAYERS = (0, 2)
 
@@ -36,14 +38,6 @@ def corpus() -> Corpus:
 def recollect(model: Path, path: Path) -> None:
     """The one command that the runs here are made with."""
     collect(model, corpus(), path, layers=LAYERS, batch_tokens=4 * POSITIONS, block_tokens=8 * POSITIONS)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hasty() -> Iterator[None]:
-    """No power is cut here: what is written need not be on the disk before what comes next."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.fsync", lambda handle: None)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -171,7 +171,7 @@ def _stages(run: Positions) -> str:
     """Where the run's layers are best cut in two, for its line; nothing if they are too few or all alike."""
     if not len(run.layers):
         return ""
-    stages = find_stages(run.by_layer["count"].sum(1) / max(1, run.neurons_per_layer))
+    stages = find_stages(run.shares)
     if stages is None:
         return ""
     first, then = int(run.layers[stages.last]), int(run.layers[stages.last + 1])
