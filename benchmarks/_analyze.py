@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from _common import memory
 
-from neurolens import analyze, counts, kernels, lanes, scan, updates
+from neurolens import analyze, counts, kernels, lanes, scan, scanner, updates
 from neurolens.analyze import analyze_run
 from neurolens.store import Store
 
@@ -77,7 +77,7 @@ def spans_of(parts: list[str]) -> Spans:
             if hasattr(caller, name):
                 setattr(caller, name, Counted(module, spans, but={"scatter"}))  # counted by variable
     spans.around(Store, "write", "results written")
-    spans.around(analyze, "index_tokens", "tokens and n-grams numbered")
+    spans.around(scanner, "index_tokens", "tokens and n-grams numbered")
     spans.around(scan, "tabulate", lambda rows, variable: f"counts by {variable.name}")
     spans.around(scan, "judge", "detectors judged")
     spans.around(scan, "_count_grams", "tables of n-grams")

@@ -42,7 +42,7 @@ from neurolens.demo.demonstrate import MODEL, TOKENS
 from neurolens.demo.text import documents
 from neurolens.documents import Document
 from neurolens.parts import PARTS, withdraw
-from neurolens.plan import BLOCK_TOKENS
+from neurolens.planner import BLOCK_TOKENS
 from neurolens.store import Store
 from neurolens.testing import OPT_SHAPES, random_opt
 from neurolens.vocabulary import Vocabulary

@@ -33,13 +33,16 @@ from _common import at_most, below, finish, interleaved, quick_asked, ratios, ti
 from transformers import OPTForCausalLM
 
 from neurolens import collect as collect_module
+from neurolens import committer, loop
 from neurolens import store as store_module
 from neurolens.bits import transpose
 from neurolens.checkpoint import Checkpoint
 from neurolens.corpus import Corpus, context_order
 from neurolens.decoder import Decoder
 from neurolens.demo.demonstrate import MODEL
-from neurolens.plan import BATCH_TOKENS, BLOCK_TOKENS
+from neurolens.loop import run_windows
+from neurolens.planner import BATCH_TOKENS, BLOCK_TOKENS
+from neurolens.spool import MemorySpool
 from neurolens.store import Store
 from neurolens.testing import random_opt
 
@@ -70,10 +73,11 @@ class Overhead:
         layers, sequences = list(range(self.layers)), len(self.corpus.tokens)
         Store.create(path, spec, self.corpus, layers=layers, neurons=self.neurons, sequences_per_block=sequences)
         self.store = Store.open(path, write=True)
+        self.spool = contextlib.nullcontext(MemorySpool(self.decoder.device))
 
     def collect(self) -> None:
         """Ours: collect's own loop."""
-        collect_module._run(self.decoder, self.store, self.corpus)
+        run_windows(self.decoder, self.store, self.corpus, len(self.store.blocks), lambda *_: self.spool)
 
     def forward(self, module: Any) -> None:
         """Theirs: a module of HF's on the same batches."""
@@ -139,32 +143,28 @@ class Spans:
 def spans_of(decoder: Any) -> Iterator[Spans]:
     """Count where collect's CPU time goes while inside. Commits run in the main thread there, to be told apart."""
 
-    class Inline(collect_module._Committer):
+    class Inline(committer.Committer):
         def __enter__(self) -> Any:
             return self
 
         def __exit__(self, *_: object) -> None:
             pass
 
-        def put(self, *item: Any) -> None:
-            self._queue.maxsize = 2
-            self._queue.put(item)
-            self._queue.put(None)
-            self._work()
-            if self._error is not None:
-                raise self._error
+        def put(self, *commit: Any) -> None:
+            self._commit(committer._Commit(*commit))
 
     spans = Spans()
     caller, read = Decoder._caller, Store.read
     wrapped = [
-        (collect_module, "_Committer", Inline),
-        (collect_module, "transpose", spans.around("context order", collect_module.transpose)),
+        (loop, "Committer", Inline),
+        (committer, "transpose", spans.around("context order", transpose)),
         (
             Store,
             "read",
             lambda self, *what: (spans.around("context order", read) if what[0] == "order" else read)(self, *what),
         ),
-        (Store, "commit", spans.around("compression and writing", Store.commit)),
+        (Store, "write_bits", spans.around("compression and writing", Store.write_bits)),
+        (Store, "mark", spans.around("compression and writing", Store.mark)),
         (store_module, "_fsync", spans.around("fsync", store_module._fsync)),
         (Decoder, "embed", spans.around("forward", Decoder.embed)),
         (Decoder, "_caller", lambda self, layer: spans.around("forward", caller(self, layer))),

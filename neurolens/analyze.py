@@ -6,9 +6,7 @@ the weights say is updates.py's; here is what is read, written and marked (parts
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,26 +14,24 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from neurolens import IncompleteError, NeurolensError, UsageError, variables
+from neurolens import IncompleteError, NeurolensError, UsageError
 from neurolens.activity import measure_spread
 from neurolens.bootstrap import Bootstrap, draw_groups
 from neurolens.checkpoint import Checkpoint
 from neurolens.contrast import MOST_LABELS, ContrastRules, contrast_labels
 from neurolens.curves import PositionRules
-from neurolens.detectors import TOP, Rules
+from neurolens.detectors import Rules
 from neurolens.nulls import Controls
 from neurolens.parts import NEEDS, PARTS, mark, marks, withdraw
 from neurolens.results import write_array, write_by_layer, write_columns, write_counts, write_neurons, write_positional
-from neurolens.scan import SAMPLES, Scan, count_covered, join_scans, scan_rows
+from neurolens.scan import Scan, count_covered
+from neurolens.scanner import FROM_BITS, LENGTHS, Asked, Scanner
 from neurolens.shares import summarize
 from neurolens.store import Store, lock
 from neurolens.tables import GRAMS
-from neurolens.tokens import SEED, index_tokens
+from neurolens.tokens import SEED
 from neurolens.updates import Settings, project_layer
 from neurolens.vocabulary import Vocabulary
-
-LENGTHS = 3  # of n-grams counted unless asked (paper, §4 and App. A)
-FROM_BITS = ("dead", "ngrams", "positions")  # parts that are done in one pass over the bits
 
 
 def analyze_run(
@@ -67,16 +63,14 @@ def analyze_run(
     NeurolensError if it is no run, is damaged or no longer has bits that a part needs; UsageError for an unknown part
     or a length out of range.
     """
-    rules, settings, positions = rules or Rules(), settings or Settings(), positions or PositionRules()
-    contrast, bootstrap = contrast or ContrastRules(), bootstrap or Bootstrap()
+    settings, contrast, bootstrap = settings or Settings(), contrast or ContrastRules(), bootstrap or Bootstrap()
+    of_bits = Asked(lengths, rules or Rules(), positions or PositionRules(), bootstrap)
     if not 1 <= lengths <= len(GRAMS):
         raise UsageError(f"n-grams of up to {lengths} tokens; expected 1 to {len(GRAMS)}")
     store = Store.open(Path(path), write=True)
     store.require_complete()
     asked: dict[str, dict[str, Any]] = {
-        "dead": {"samples": SAMPLES, "seed": SEED, "groups": variables.GROUPS, "bootstrap": asdict(bootstrap)},
-        "ngrams": {"lengths": lengths, "rules": asdict(rules), "top": TOP},
-        "positions": {"rules": asdict(positions), "bootstrap": asdict(bootstrap)},
+        **of_bits.marks(),
         "contrast": {"rules": asdict(contrast), "bootstrap": asdict(bootstrap)},
         "updates": {**asdict(settings), "every": every, "fold_norm": fold_norm},
     }
@@ -100,7 +94,8 @@ def analyze_run(
         if from_bits := [part for part in todo if part in FROM_BITS]:
             store.require_bits()
             gone += withdraw(store, from_bits)
-            _scan(store, from_bits, rules, lengths, positions, bootstrap)
+            with Scanner(store, from_bits, of_bits) as scanner:
+                _scan(store, scanner)
             for part in from_bits:
                 mark(store, part, asked[part])
         if "contrast" in todo:
@@ -123,53 +118,39 @@ def _with_needs(parts: Collection[str]) -> set[str]:
     return set(parts).union(*(NEEDS[part] for part in parts))
 
 
-def _scan(
-    store: Store, todo: Collection[str], rules: Rules, lengths: int, positions: PositionRules, bootstrap: Bootstrap
-) -> None:
+def _scan(store: Store, scanner: Scanner) -> None:
     """Do what is counted from bits, in one pass."""
-    corpus, order = store.corpus(), store.read("order")
-    vocab_size = int(store.attrs["model"]["config"]["vocab_size"])
-    counted = "dead" in todo
-    most = lengths if "ngrams" in todo else 0
-    tokens = index_tokens(corpus, order, vocab_size, most=most, bootstrap=bootstrap)
-    found_by = positions if "positions" in todo else None
+    with tqdm(total=len(store.layers) * store.neurons, unit="neuron", desc="analyze", disable=None) as bar:
+        write_scans(store, (scanner.scan(layer, bar.update) for layer in store.layers), scanner)
+
+
+def write_scans(store: Store, scans: Iterable[Scan], scanner: Scanner) -> None:
+    """Write what was counted of every layer, one after another: the results of the parts that are counted from bits."""
+    tokens = scanner.tokens
     layers: list[Scan] = []
     activity: list[dict[str, np.ndarray]] = []
-
-    def scan(layer: int, neurons: slice) -> Scan:
-        rows = store.rows(layer, neurons)
-        return scan_rows(rows, neurons.start, tokens, rules, counted=counted, positions=found_by)
-
-    with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=len(store.layers) * store.neurons, unit="neuron", desc="analyze", disable=None) as bar,
-    ):
-        for layer in store.layers:
-            parts = []
-            for part in pool.map(lambda neurons: scan(layer, neurons), store.neuron_chunks()):  # noqa: B023
-                parts.append(part)
-                bar.update(len(part.contexts))
-            whole = join_scans(parts)
-            if counted:
-                write_counts(store, f"counts/layers/{layer:02d}", whole.dense, ("neuron",))
-                spread, of_layer = measure_spread(whole.dense["group"], whole.columns["frequency"], tokens.groups)
-                whole.columns.update(spread)
-                activity.append(of_layer)
-            for name, values in whole.triggers.items():
-                dims = ("trigger", "gram")[: values.ndim]
-                write_array(store, f"results/layers/{layer:02d}/triggers/{name}", values, dims)
-            layers.append(replace(whole, dense={}, triggers={}))  # what is written need not be held
+    for layer, whole in zip(store.layers, scans, strict=True):
+        columns = whole.columns
+        if scanner.counted:
+            write_counts(store, f"counts/layers/{layer:02d}", whole.dense, ("neuron",))
+            spread, of_layer = measure_spread(whole.dense["group"], columns["frequency"], tokens.groups)
+            columns = columns | spread
+            activity.append(of_layer)
+        for name, values in whole.triggers.items():
+            dims = ("trigger", "gram")[: values.ndim]
+            write_array(store, f"results/layers/{layer:02d}/triggers/{name}", values, dims)
+        layers.append(replace(whole, columns=columns, dense={}, triggers={}))  # what is written need not be held
     write_neurons(store, [scan.columns for scan in layers])
-    if counted:
+    if scanner.counted:
         write_counts(store, "counts/total", tokens.totals())
         store.write("results/neurons/layer", np.array(store.layers, "<i4"), ("layer",))
         write_columns(store, "results/activity", _stacked(activity), ("layer",))
         contexts = np.stack([scan.contexts for scan in layers])
         write_array(store, "results/contexts", contexts, ("layer", "neuron", "sample"), seed=SEED)
-    if tokens.grams:
-        write_by_layer(store, *count_covered(layers, lengths))
-    if "positions" in todo:
-        write_positional(store, [scan.positional for scan in layers if scan.positional], tokens.groups)
+    if scanner.lengths:
+        write_by_layer(store, *count_covered(layers, scanner.lengths))
+    if positional := [scan.positional for scan in layers if scan.positional]:
+        write_positional(store, positional, tokens.groups)
 
 
 def _contrast(store: Store, rules: ContrastRules, bootstrap: Bootstrap) -> None:

@@ -17,7 +17,7 @@ import click
 from click.core import ParameterSource
 
 from neurolens import NeurolensError, UsageError, __version__
-from neurolens.options import Group, LayerList, NeuronName, Parts, Share, TokenCount, emit, json_option
+from neurolens.options import ByteSize, Group, LayerList, NeuronName, Parts, Share, TokenCount, emit, json_option
 from neurolens.terminal import pieces
 
 if TYPE_CHECKING:
@@ -78,12 +78,22 @@ def cli() -> None:
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
 @click.option("--batch-tokens", type=TokenCount(), help="Tokens a forward pass.  [4096]")
 @click.option("--block-tokens", type=TokenCount(), help="Tokens a block, the unit of commit.  [262144, or what fits]")
+@click.option("--memory", type=ByteSize(), help="Memory that it may take, e.g. 20GiB.  [what is free, less a tenth]")
+@click.option("--device-memory", type=ByteSize(), help="… of the GPU.  [what is free, less a tenth]")
 @click.option(
     "--weights",
     type=click.Choice(["resident", "streamed"]),
-    default="resident",
-    show_default=True,
-    help="Keep the model in memory, or read each layer when it is due, once a block.",
+    help="Keep the model in memory, or read each layer when it is due.  [what is faster and fits]",
+)
+@click.option(
+    "--spool",
+    metavar="DIR",
+    help="Folder where hidden states wait between layers, or 'memory'.  [memory, or beside the run, as is faster]",
+)
+@click.option(
+    "--keep-bitmaps",
+    type=click.Choice(["all", "sparse", "none"]),
+    help="Whose bits stay once counted: all, those active on at most 1%, none.  [all, if half the disk holds them]",
 )
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and stop.")
 @json_option
@@ -102,7 +112,11 @@ def collect(
     device: str,
     batch_tokens: int | None,
     block_tokens: int | None,
-    weights: str,
+    memory: int | None,
+    device_memory: int | None,
+    weights: str | None,
+    spool: str | None,
+    keep_bitmaps: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -111,7 +125,8 @@ def collect(
     MODEL is a folder with a HF checkpoint (OPT), or a name on the hub such as facebook/opt-125m. DATA is any
     number of files, folders, globs and hf:NAME[:CONFIG][:SPLIT] (a data set of the hub, streamed). Files are .jsonl, a
     document a line, .txt, each a document, plain or compressed (.gz .xz .bz2 .zst), or .parquet, a document a row.
-    The same command again continues a run that was stopped.
+    The same command again continues a run that was stopped. A model of any size runs: what does not fit into memory
+    is read, and waits, on the disk; how is planned, and said beforehand. It changes no bit.
     """
     from neurolens.collect import DataSpec, collect
     from neurolens.plan import Plan
@@ -128,6 +143,10 @@ def collect(
         batch_tokens=batch_tokens,
         block_tokens=block_tokens,
         weights=weights,
+        spool=spool,
+        keep_bitmaps=keep_bitmaps,
+        memory=memory,
+        device_memory=device_memory,
         dry_run=dry_run,
         say=say,
     )

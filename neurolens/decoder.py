@@ -7,7 +7,6 @@ bit against the plain forward (tests/test_decoder.py).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -110,11 +109,14 @@ def check_device(device: str) -> None:
         raise UsageError(f"cannot use device {device!r} ({first_line(error)}); give --device cpu") from error
 
 
-def memory_of(device: str) -> int:
-    """Bytes of memory of a device: a CUDA GPU's own, else the machine's."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def free_device_memory(device: str) -> int | None:
+    """Bytes that are free in a CUDA GPU's own memory; None for what computes in the machine's."""
+    if torch.device(device).type != "cuda":
+        return None
+    return torch.cuda.mem_get_info(device)[0]
+
+
+Layer = Callable[[Tensor], tuple[Tensor, np.ndarray]]
 
 
 class _Stop(Exception):
@@ -180,26 +182,29 @@ class Decoder:
         self._arguments[tuple(ids.shape)] = (rest, kwargs)
         return hidden
 
-    def layers(self, count: int) -> Generator[tuple[int, Callable[[Tensor], tuple[Tensor, np.ndarray]]]]:
-        """(number, call) of the first `count` layers; a call maps hidden `(B, T, D)` to (hidden, rows of bits).
+    def layers(self, count: int, first: int = 0) -> Generator[tuple[int, Layer]]:
+        """(number, call) of layers `first` … `count` − 1; a call maps hidden `(B, T, D)` to (hidden, rows of bits).
 
         A streamed layer can be called until the next one is asked for. Close the generator (`contextlib.closing`)
         where the loop may end early: what reads ahead ends with it. Raises NeurolensError for weights that cannot be
         read any more.
         """
-        with closing(self._resident(count) if self._stream is None else self._stream.layers(count)) as modules:
+        stream = self._stream
+        with closing(self._resident(count, first) if stream is None else stream.layers(count, first)) as modules:
             for number, module in modules:
                 yield number, self._caller(module)
 
-    def _resident(self, count: int) -> Generator[tuple[int, nn.Module]]:
-        for number in range(count):
+    def _resident(self, count: int, first: int) -> Generator[tuple[int, nn.Module]]:
+        for number in range(first, count):
             yield number, self._layers[number]
 
-    def _caller(self, layer: nn.Module) -> Callable[[Tensor], tuple[Tensor, np.ndarray]]:
+    def _caller(self, layer: nn.Module) -> Layer:
         @torch.inference_mode()
         def call(hidden: Tensor) -> tuple[Tensor, np.ndarray]:
             """hidden `(B, T, D)` → hidden `(B, T, D)`, active neurons token-major uint8 `(B * T, d_ff / 8)`."""
-            args, kwargs = self._arguments[tuple(hidden.shape[:2])]
+            if (shape := tuple(hidden.shape[:2])) not in self._arguments:  # hidden states of another process
+                self.embed(torch.zeros(shape, dtype=torch.long))
+            args, kwargs = self._arguments[shape]
             with _recorded(layer.get_submodule(self._family.activation)) as seen:
                 out = layer(hidden, *args, **kwargs)
             if len(seen) != 1:

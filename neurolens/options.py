@@ -62,6 +62,19 @@ class TokenCount(click.ParamType):
         return number
 
 
+class ByteSize(click.ParamType):
+    """A size: 20GiB, 500MB, 1.5T."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?)(i?)b?", str(value).strip().lower())
+        size = float(match[1]) * (1024 if match[3] else 1000) ** "_kmgt".index(match[2] or "_") if match else 0
+        if size < 1:
+            self.fail(f"{value!r} is no size; expected for example 20GiB or 500MB", param, ctx)
+        return int(size)
+
+
 class LayerList(click.ParamType):
     """Layer numbers: 0,2-5."""
 

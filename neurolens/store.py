@@ -182,9 +182,16 @@ class Store:
                 f"{self.path} has no layer {', '.join(map(str, missing))}; it has {', '.join(map(str, self.layers))}"
             )
 
+    def kept(self, layer: int) -> np.ndarray:
+        """Whose bits of a layer are there: bool `(neuron,)`; of a layer whose bits were dropped nobody's."""
+        folder = self.path / f"layers/{layer:02d}"
+        if not (folder / "active").is_dir():
+            return np.zeros(self.neurons, bool)
+        return self.read(f"layers/{layer:02d}/kept") if (folder / "kept").is_dir() else np.ones(self.neurons, bool)
+
     def require_bits(self) -> None:
         """Raise NeurolensError unless the bits of every layer are there: they may be dropped once they are counted."""
-        if gone := [layer for layer in self.layers if not self.has(f"layers/{layer:02d}/active")]:
+        if gone := [layer for layer in self.layers if not self.kept(layer).all()]:
             raise NeurolensError(
                 f"{self.path}: the bits of layer {', '.join(map(str, gone))} were dropped, and what is asked must be "
                 "counted from them; collect it again"
@@ -237,6 +244,12 @@ class Store:
     def rows(self, layer: int, neurons: slice, block: Block | None = None) -> np.ndarray:
         """Bits of some neurons over all blocks, or one, in context order: uint64 `(neurons, ceil(tokens / 64))`."""
         name = f"layers/{layer:02d}/active"
+        if not (kept := self.kept(layer)[neurons]).all():
+            gone = neurons.start + int(np.flatnonzero(~kept)[0])
+            raise NeurolensError(
+                f"{self.path}: the bits of neuron {layer}.{gone} were dropped once they were counted; collect it again "
+                "with --keep-bitmaps all to see them"
+            )
         try:
             array: Any = self._group[name]
             chunk = array.chunks[0]
@@ -254,7 +267,7 @@ class Store:
 
     def neuron_chunks(self) -> list[slice]:
         """Neurons to read together: those that share chunks, of as many chunks as make READ_BYTES of rows."""
-        chunk = self._group[f"layers/{self.layers[0]:02d}/active"].chunks[0]  # type: ignore[union-attr]
+        chunk, _ = self._bits_chunk()
         step = chunk * max(1, READ_BYTES // (chunk * row_bytes(self.n_tokens)))
         return [slice(first, min(first + step, self.neurons)) for first in range(0, self.neurons, step)]
 
@@ -266,7 +279,12 @@ class Store:
             partial.unlink(missing_ok=True)
 
     def commit(self, block: Block, layer: int, rows: np.ndarray) -> None:
-        """Write a block of a layer, make sure it is on the disk, then mark it.
+        """Write a block of a layer, make sure it is on the disk, then mark it; see `write_bits`."""
+        self.write_bits(block, layer, rows)
+        self.mark(block, layer)
+
+    def write_bits(self, block: Block, layer: int, rows: np.ndarray) -> None:
+        """Write a block of a layer and make sure it is on the disk.
 
         `rows` uint8 `(neuron, 8 * ceil(tokens / 64))`, neuron-major in context order.
         """
@@ -274,17 +292,51 @@ class Store:
         with _writing(), _disk(self.path):
             active: Any = self._group[f"layers/{layer:02d}/active"]  # an array keeps the setting it was opened with
             active[:, first : first + rows.shape[1]] = rows
-            folder = self.path / f"layers/{layer:02d}/active/c"
-            for chunk in folder.glob(f"*/{block.index}"):
-                _fsync(chunk)
-                _fsync(chunk.parent)
-            _fsync(folder)
+            self._sync_bits(layer, block.index)
+
+    def mark(self, block: Block, layer: int) -> None:
+        """Say that a block of a layer is on the disk."""
+        with _writing(), _disk(self.path):
             column: Any = self._group["progress"]
             marks = column[:, block.index]
             marks[self.layers.index(layer)] = 1
             column[:, block.index] = marks
             _fsync(self.path / f"progress/c/0/{block.index}")
             _fsync(self.path / "progress/c/0")
+
+    def drop_bits(self, layer: int) -> None:
+        """Remove the bits of a layer, which have been counted; nothing happens if they are gone."""
+        self.remove(f"layers/{layer:02d}/active")
+
+    def thin_bits(self, layer: int, kept: np.ndarray, attributes: Mapping[str, Any]) -> None:
+        """Keep the bits of some neurons of a layer, bool `(neuron,)`, and make those of the others 0.
+
+        Which are kept is on the disk before any other is changed, so that no reader takes what is gone for silence; its
+        attribute `thinned` says whether all others are. Done again after a stop it ends the same.
+        """
+        name = f"layers/{layer:02d}/kept"
+        self.write(name, kept, ("neuron",), {**attributes, "thinned": False})
+        self.settle(name)
+        with _writing(), _disk(self.path):
+            active: Any = self._group[f"layers/{layer:02d}/active"]
+            for block in self.blocks:
+                part = slice(block.first_token // 8, block.first_token // 8 + row_bytes(block.tokens))
+                for neurons in self.neuron_chunks():
+                    active[neurons, part] = np.where(kept[neurons, None], active[neurons, part], np.uint8(0))
+                self._sync_bits(layer, block.index)
+        self.set_attributes(name, {**attributes, "thinned": True})
+
+    def thinned(self, layer: int) -> bool:
+        """Whether `thin_bits` of a layer was done to its end."""
+        name = f"layers/{layer:02d}/kept"
+        return self.has(name) and bool(self.attributes(name).get("thinned"))
+
+    def _sync_bits(self, layer: int, block: int) -> None:
+        folder = self.path / f"layers/{layer:02d}/active/c"
+        for chunk in folder.glob(f"*/{block}"):
+            _fsync(chunk)
+            _fsync(chunk.parent)
+        _fsync(folder)
 
     def unmark(self, wanted: np.ndarray) -> None:
         """Take marks back, so that collect does these again: all but those of `wanted`, bool `(layer, block)`.
@@ -324,10 +376,10 @@ class Store:
             self._write(name, values, dims, attributes=attributes)
 
     def set_attributes(self, name: str, attributes: Mapping[str, Any]) -> None:
-        """Replace the attributes of a group, making it if needed; `{}` takes a mark back."""
+        """Replace the attributes of an array or group, making a group if there is none; `{}` takes a mark back."""
         with _disk(self.path):
-            group: Any = self._group.require_group(name)
-            group.attrs.put(dict(attributes))
+            node: Any = self._group[name] if self.has(name) else self._group.create_group(name)
+            node.attrs.put(dict(attributes))
             _fsync(self.path / name / "zarr.json")
             _fsync(self.path / name)
 
@@ -349,10 +401,13 @@ class Store:
             file.write(line + "\n")
 
     def _make_bits(self, layer: int) -> None:
-        row = row_bytes(self.n_tokens)
-        step = min(int(self.attrs["block_sequences"]) * self.shape[1] // 8, row)
-        chunk = (min(self.neurons, CHUNK_BYTES // max(1, step)), step)
-        self._make(f"layers/{layer:02d}/active", (self.neurons, row), "u1", ("neuron", "token_byte"), chunk)
+        shape = (self.neurons, row_bytes(self.n_tokens))
+        self._make(f"layers/{layer:02d}/active", shape, "u1", ("neuron", "token_byte"), self._bits_chunk())
+
+    def _bits_chunk(self) -> tuple[int, int]:
+        """Neurons and bytes of a chunk of bits: one block of as many neurons as make CHUNK_BYTES."""
+        step = min(int(self.attrs["block_sequences"]) * self.shape[1] // 8, row_bytes(self.n_tokens))
+        return max(1, min(self.neurons, CHUNK_BYTES // max(1, step))), step
 
     def _make(
         self,

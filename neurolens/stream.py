@@ -57,6 +57,10 @@ class Mover(Protocol):
 
     def take_back(self, weights: Weights) -> None:
         """Called by that thread with what is no longer used: more of the same shapes is going to be placed."""
+        ...
+
+    def forget(self) -> None:
+        """Called once nothing more is placed."""
 
 
 class Copy:
@@ -79,6 +83,9 @@ class Copy:
     def take_back(self, weights: Weights) -> None:
         for tensor in weights.values():
             self._spare.setdefault(tensor.shape, []).append(tensor)
+
+    def forget(self) -> None:
+        self._spare.clear()
 
 
 class SideStream:
@@ -106,6 +113,9 @@ class SideStream:
     def take_back(self, weights: Weights) -> None:
         pass  # torch's allocator keeps what is freed on a GPU
 
+    def forget(self) -> None:
+        pass
+
 
 class LayerStream:
     """The layers of a model on the meta device, each filled while it is used."""
@@ -129,34 +139,37 @@ class LayerStream:
         most = max((shape.numel() for shape in shapes.values()), default=0)
         self._mover: Mover = SideStream(device, dtype, most) if device.type == "cuda" else Copy(device, dtype)
 
-    def layers(self, count: int) -> Generator[tuple[int, nn.Module]]:
-        """(number, module) of the first `count` layers; a module has weights until the next one is asked for.
+    def layers(self, count: int, first: int = 0) -> Generator[tuple[int, nn.Module]]:
+        """(number, module) of layers `first` … `count` − 1; a module has weights until the next one is asked for.
 
         One thread reads ahead; it has ended when this generator has, however that came about. What it fails with is
         raised here: NeurolensError as in `read_weights`.
         """
         ended = threading.Event()
         ahead: list[Future[Weights]] = []  # popped: an error would else hold the frame that holds its future
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights") as thread:
-            try:
-                for number in range(count):
-                    if number == 0:
-                        ahead.append(thread.submit(self._read, 0, ended))
-                    module = self._modules[number]
-                    try:
-                        weights = ahead.pop().result()
-                        self._mover.hand_over(weights)
-                        if number + 1 < count:  # not earlier: the layer before this one has only now been dropped
-                            ahead.append(thread.submit(self._read, number + 1, ended))
-                        module.load_state_dict(weights, assign=True)
-                        yield number, module
-                        if number + 2 < count:
-                            self._mover.take_back(weights)
-                        del weights
-                    finally:
-                        module.to("meta")
-            finally:
-                ended.set()
+        try:
+            with ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights") as thread:
+                try:
+                    for number in range(first, count):
+                        if number == first:
+                            ahead.append(thread.submit(self._read, first, ended))
+                        module = self._modules[number]
+                        try:
+                            weights = ahead.pop().result()
+                            self._mover.hand_over(weights)
+                            if number + 1 < count:  # not earlier: the layer before this one has only now been dropped
+                                ahead.append(thread.submit(self._read, number + 1, ended))
+                            module.load_state_dict(weights, assign=True)
+                            yield number, module
+                            if number + 2 < count:
+                                self._mover.take_back(weights)
+                            del weights
+                        finally:
+                            module.to("meta")
+                finally:
+                    ended.set()
+        finally:
+            self._mover.forget()
 
     def _read(self, number: int, ended: threading.Event) -> Weights:
         """A layer's weights, by their names in its module; nothing if it is no longer wanted."""

@@ -158,7 +158,7 @@ def test_a_part_that_is_made_anew_takes_along_what_builds_on_it(fresh: Path, mon
     dead = snapshot(fresh)
     analyze_run(fresh, only=FROM_BITS)
     before = snapshot(fresh)
-    monkeypatch.setattr("neurolens.analyze.SAMPLES", 15)
+    monkeypatch.setattr("neurolens.scanner.SAMPLES", 15)
     analyze_run(fresh, only=FROM_BITS)
     assert asked(fresh)["dead"]["samples"] == 15 and list(asked(fresh)) == ["dead", *FROM_BITS]
     monkeypatch.undo()

@@ -172,24 +172,24 @@ def test_other_versions_cannot_continue(tiny_model: Path, tmp_path: Path, monkey
     with pytest.raises(KeyboardInterrupt):
         collect(tiny_model, random_corpus(16), path, batch_tokens=BATCH, block_tokens=BATCH)
     monkeypatch.undo()
-    monkeypatch.setattr("neurolens.collect.versions", lambda: {"torch": "9.9"})
+    monkeypatch.setattr("neurolens.identity.versions", lambda: {"torch": "9.9"})
     with pytest.raises(UsageError, match=r"torch .* this is 9\.9"):
         collect(tiny_model, random_corpus(16), path)
 
 
 def stop_after(commits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Raise KeyboardInterrupt in the main loop once so many blocks of layers are queued."""
-    from neurolens.collect import _Committer
+    from neurolens.committer import Committer
 
-    put, seen = _Committer.put, []
+    put, seen = Committer.put, []
 
-    def counting(self: object, *args: object) -> None:
-        if len(seen) >= commits:
+    def counting(self: Any, block: Any, layer: int, rows: Any, written: Any) -> None:
+        if rows is not None and len(seen) >= commits:  # None: done before, on the way to what is not
             raise KeyboardInterrupt
-        seen.append(1)
-        put(self, *args)  # type: ignore[arg-type]
+        seen.extend([1] * (rows is not None))
+        put(self, block, layer, rows, written)
 
-    monkeypatch.setattr(_Committer, "put", counting)
+    monkeypatch.setattr(Committer, "put", counting)
 
 
 @pytest.mark.parametrize("commits", [0, 1, 4, 7])

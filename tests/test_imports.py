@@ -19,7 +19,7 @@ PACKAGE = Path(neurolens.__file__).parent
 # A module imports only from layers above its own line. "" is the package itself, `neurolens/__init__.py`.
 LAYERS = [
     {""},
-    {"bits", "kernels", "sources", "weights", "options", "demo", "demo.text", "certificate"}
+    {"bits", "kernels", "sources", "weights", "options", "demo", "demo.text", "certificate", "budget"}
     | {"testing.rules", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"},
     {"compressed", "lanes", "verdict", "context", "info", "information", "curves", "schema"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
@@ -28,16 +28,19 @@ LAYERS = [
     {"corpus", "hub", "demo.train", "testing.planted"},
     {"variables", "store", "checkpoint", "testing"},
     {"stream"},
-    {"decoder", "parts", "nested"},
-    {"counts", "plan", "vocabulary", "tokens", "inspection.findings"},
+    {"decoder", "parts", "nested", "committer"},
+    {"counts", "spool", "vocabulary", "tokens", "identity", "inspection.findings"},
+    {"plan", "loop"},
+    {"planner", "probe"},
     {"activity", "detectors", "contrast", "positional", "updates", "examples", "plots.text"}
     | {f"inspection.{checks}" for checks in ("attributes", "arrays", "chunks", "text", "laws", "fingerprints")},
     {"scan", "projection", "reference", "plots.sheet", "card", "results"},
+    {"scanner"},
     {"plots.activity", "plots.ngrams", "plots.positions", "plots.contrast", "neuron", "facts"},
     {"plots.updates", "plots.positional"},
     {"plots.examples"},
     {"analyze", "plots", "export", "inspection"},
-    {"data", "run", "verify"},
+    {"data", "run", "verify", "keep"},
     {"collect"},
     {"certify"},
     {"demo.demonstrate"},
@@ -51,19 +54,33 @@ TESTING = {module for module in RANK if module.split(".")[0] == "testing"}
 HOMES = {
     "numpy": None,
     "scipy": {"information", "curves"},
-    "tqdm": {"collect", "data", "analyze", "certify", "inspection.chunks"},
+    "tqdm": {"loop", "data", "analyze", "certify", "inspection.chunks"},
     "click": {"cli", "options"},
     "pyarrow": {"compressed", "records", "export"},
     "numba": {"bits", "kernels", "lanes", "ranges"},
     "llvmlite": {"kernels", "lanes"},
     "huggingface_hub": {"hub", "records"},
     "datasets": {"records"},
-    "torch": {"decoder", "stream", "projection", "weights", "collect", "certify", "reference", "demo.train"}
+    "torch": {
+        "decoder",
+        "stream",
+        "spool",
+        "loop",
+        "probe",
+        "identity",
+        "projection",
+        "weights",
+        "collect",
+        "certify",
+        "reference",
+        "demo.train",
+    }
     | {"testing.checkpoint", "testing.shapes"},
     "transformers": {"decoder", "checkpoint", "reference", "testing.checkpoint", "testing.shapes", "demo.train"},
     "tokenizers": {"testing.checkpoint", "demo.train"},
     "safetensors": {"weights"},
     "zarr": {"store"},
+    "xxhash": {"spool"},
     "matplotlib": PLOTS,
     "pandas": {"tables"},
     "xarray": {"tables"},

@@ -1,0 +1,103 @@
+"""keep: what becomes of a layer's bits once all of its blocks are there.
+
+`all` keeps them. With `none` a layer is analysed as soon as it is complete, and its bits are removed; with `sparse`
+those of rarely active neurons stay, for browsing. What was counted waits in a file a layer beside the run until the
+last layer is done; then results are written as `neurolens analyze` writes them. The order is file, then bits: whatever
+moment a run is stopped at, each layer has its bits or its file.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+from neurolens import NeurolensError, first_line
+from neurolens.analyze import write_scans
+from neurolens.parts import mark, marks, take_back
+from neurolens.scanner import FROM_BITS, Asked, Scanner, load_scan, save_scan, scan_path
+from neurolens.store import Store
+
+SPARSE = 0.01  # frequency up to which `sparse` keeps a neuron's bits: a 12th of what independent ones could take
+
+
+class Keeper:
+    """What is done with complete layers of a run that does not keep all bits. A context manager: it holds threads.
+
+    Opened on a run that an earlier process left, it ends what that one began.
+    """
+
+    def __init__(self, store: Store, keep: str, say: Callable[[str], object], *, sparse: float = SPARSE) -> None:
+        """`keep`: `sparse` or `none`; `sparse`: the greatest frequency of neurons whose bits stay."""
+        self._store, self._keep, self._sparse = store, keep, sparse
+        self._say, self._asked = say, Asked()
+        self._scanner: Scanner | None = None
+
+    def __enter__(self) -> Keeper:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._scanner is not None:
+            self._scanner.__exit__(None, None, None)
+
+    def recover(self) -> None:
+        """End what was begun, and take back the marks of layers of which neither bits nor counts are there."""
+        if self._keep == "all":
+            return
+        done = self._store.progress()
+        wanted = done.copy()
+        for row, layer in enumerate(self._store.layers):
+            if not done[row].all():
+                continue
+            try:
+                load_scan(scan_path(self._store.path, layer), self._asked)
+            except NeurolensError as error:
+                if not self._store.kept(layer).all():
+                    wanted[row] = False
+                    self._store.drop_bits(layer)
+                    self._store.remove(f"layers/{layer:02d}/kept")
+                    self._store.restore_bits(layer)
+                    self._say(f"layer {layer} has neither its bits nor what was counted of them: {first_line(error)}")
+            if wanted[row].all():
+                self.layer_complete(layer)
+        if not wanted.all() and not (wanted == done).all():
+            self._store.unmark(wanted)
+
+    def layer_complete(self, layer: int) -> None:
+        """Count a layer whose bits are all there, if that is not done, and give up those that are not kept."""
+        if self._keep == "all":
+            return
+        path = scan_path(self._store.path, layer)
+        if not path.exists():
+            save_scan(path, self._scanning().scan(layer), self._asked)
+        if self._keep == "none":
+            self._store.drop_bits(layer)
+        elif not self._store.thinned(layer):
+            rare = load_scan(path, self._asked).columns["frequency"] <= self._sparse
+            self._store.thin_bits(layer, rare, {"frequency": self._sparse})
+
+    def finish(self) -> None:
+        """Write the results of all layers, mark them, and remove the files."""
+        if self._keep == "all":
+            return
+        store = self._store
+        paths = [scan_path(store.path, layer) for layer in store.layers]
+        take_back(store, FROM_BITS)
+        write_scans(store, (load_scan(path, self._asked) for path in paths), self._scanning())
+        for part, asked in self._asked.marks().items():
+            mark(store, part, asked)
+        shutil.rmtree(paths[0].parent, ignore_errors=True)
+
+    def _scanning(self) -> Scanner:
+        if self._scanner is None:
+            self._scanner = Scanner(self._store, FROM_BITS, self._asked)
+        return self._scanner
+
+
+def is_finished(store: Store) -> bool:
+    """Whether all bits are collected and, in a run that does not keep them, what they say is written."""
+    return bool(store.progress().all()) and (keeps(store) == "all" or set(FROM_BITS) <= set(marks(store)))
+
+
+def keeps(store: Store) -> str:
+    """Which bits a run keeps: `all`, `sparse` or `none`."""
+    return str(store.attrs.get("keep_bitmaps", "all"))
