@@ -14,7 +14,7 @@ from typing import Any
 
 from neurolens import NeurolensError, first_line
 from neurolens.hub import TOKENIZER_FILES, find_folder
-from neurolens.weights import check_floating, list_files, list_tensors, open_tensors, read_json, sample
+from neurolens.weights import check_floating, is_mapped, list_files, list_tensors, open_tensors, read_json, sample
 
 
 class Checkpoint:
@@ -65,6 +65,10 @@ class Checkpoint:
                         ) from error
                     check_floating(tensor, name, self.folder)
                     yield name, tensor
+
+    def unmapped_bytes(self) -> int:
+        """Bytes of the largest file that has to be in memory as a whole while any of it is read: a legacy `.bin`."""
+        return max((path.stat().st_size for path in self.files if not is_mapped(path)), default=0)
 
     def fingerprint(self) -> str:
         """SHA-256 over config, file sizes, headers and evenly sampled pages: milliseconds at any size."""

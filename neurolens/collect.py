@@ -7,9 +7,8 @@ not on the disk, from hidden states that are, or from the text.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from neurolens.decoder import (
     ACTIVATION_RULE,
     DTYPES,
     Decoder,
+    build_model,
     check_device,
     default_dtype,
     free_device_memory,
@@ -32,13 +32,14 @@ from neurolens.decoder import (
 )
 from neurolens.documents import Document
 from neurolens.identity import check_corpus, check_output, check_same, continue_as, versions
-from neurolens.keep import Keeper, is_finished
+from neurolens.keep import Keeper, is_finished, remove_scans
 from neurolens.loop import run_windows
 from neurolens.plan import Plan
 from neurolens.planner import Budget, make_plan
 from neurolens.probe import measure_rates
+from neurolens.slots import describe_spool, fingerprint_run, remove_spool, spool_folder, spool_size
 from neurolens.sources import find_sources
-from neurolens.spool import MemorySpool, Spool, describe_spool, open_spool, remove_spool
+from neurolens.spool import MemorySpool, Spool, open_spool
 from neurolens.store import Store, lock
 from neurolens.vocabulary import Vocabulary
 
@@ -99,8 +100,9 @@ def collect(
     }
     place = None if spool is None else "memory" if spool == "memory" else "disk"
     folder = spool_folder(output, Path(spool) if spool and place == "disk" else None)
-    if describe_spool(folder) is not None:  # of a run that was stopped: it goes on from there
-        place = "disk"
+    finished = existing is not None and is_finished(existing)
+    measure = partial(measure_rates, checkpoint, shape, corpus=corpus.shape, dtype=dtype, device=device, spool=folder)
+    build_model(checkpoint)  # what this imports is part of what the process takes
     plan = make_plan(
         shape,
         corpus.shape,
@@ -110,19 +112,12 @@ def collect(
         block_tokens=block_tokens,
         window_tokens=window_tokens,
         weights=weights,
-        spool=place,
+        spool=place if describe_spool(folder) is None else "disk",  # of a run that was stopped: it goes on from there
         keep=keep_bitmaps,
-        budget=_budget(memory, device, device_memory, output, folder),
+        budget=None if finished else _budget(memory, device, device_memory, output, folder),
         base=own_memory(),
-        rates=lambda batch: measure_rates(
-            checkpoint,
-            shape,
-            dtype=dtype,
-            device=device,
-            batch_sequences=min(batch, corpus.shape[0]),
-            positions=corpus.shape[1],
-            spool=folder,
-        ),
+        unmapped=checkpoint.unmapped_bytes(),
+        rates=None if finished else measure,
         existing=existing,
     )
     for line in plan.lines():
@@ -142,6 +137,8 @@ def collect(
         if existing is not None:
             check_same(existing, identity)
             if is_finished(existing):
+                remove_spool(folder, fingerprint_run(identity))  # left by one that was killed at its very end
+                remove_scans(output)
                 say(f"{output} is complete; nothing to do")
                 return existing
             continue_as(existing, say)
@@ -188,13 +185,14 @@ class _Spools:
     ) -> None:
         self._plan, self._folder, self._dtype, self._say = plan, folder, dtype, say
         self._device = decoder.device
-        self._run = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        self._run = fingerprint_run(identity)
         self._memory = MemorySpool(self._device if plan.hidden_there else torch.device("cpu"), self._device)
 
     @contextlib.contextmanager
     def open(self, blocks: list[Block], most: Mapping[int, int]) -> Iterator[Spool]:
         """That of a window of these blocks; `most` as `open_spool` takes it."""
         if self._plan.spool == "memory":
+            self._tell(blocks, most, self._memory)
             yield self._memory
             return
         with open_spool(
@@ -208,16 +206,24 @@ class _Spools:
             most=most,
             say=self._say,
         ) as spool:
+            self._tell(blocks, most, spool)
             yield spool
+
+    def _tell(self, blocks: list[Block], most: Mapping[int, int], spool: Spool) -> None:
+        """Say what is done again: the way of blocks from the states that are there to the last layer with a mark."""
+        again = []
+        for block in blocks:
+            marked = max((1 + layer for layer in self._plan.layers if layer < most.get(block.index, 0)), default=0)
+            again.append(max(0, marked - spool.done(block)))
+        if any(again):
+            self._say(
+                f"hidden states of {sum(map(bool, again))} blocks are gone: these go through up to {max(again)} layers "
+                "again; bits that are on the disk stay"
+            )
 
     def remove(self) -> None:
         """Remove what is on the disk: the run has been through all layers."""
         remove_spool(self._folder, self._run)
-
-
-def spool_folder(output: Path, parent: Path | None = None) -> Path:
-    """Where a run's hidden states wait, if on a disk: in `parent`, or beside the run."""
-    return (parent or output.parent) / f"{output.name}.spool"
 
 
 def _budget(memory: int | None, device: str, device_memory: int | None, output: Path, spool: Path) -> Budget:
@@ -226,7 +232,7 @@ def _budget(memory: int | None, device: str, device_memory: int | None, output: 
     there = free_device_memory(device)
     if there is not None:
         there = there * (1 - MARGIN) if device_memory is None else device_memory
-    return Budget(left, there, free_disk(output), free_disk(spool))
+    return Budget(left, there, free_disk(output), free_disk(spool) + spool_size(spool))
 
 
 def _vocabulary(checkpoint: Checkpoint, say: Callable[[str], object]) -> dict[str, np.ndarray] | None:

@@ -74,11 +74,16 @@ class Committer:
         self._rows.reverse()
         self._queue.put(_Commit(block, layer, rows, written))
 
+    def wait(self) -> None:
+        """Wait until all that was put is committed, or not: what it needs may go."""
+        with self._idle:
+            pass
+
     def drain(self) -> None:
         """Wait until all that was put is committed; raises what went wrong with it."""
-        with self._idle:
-            if self._error is not None:
-                raise self._error
+        self.wait()
+        if self._error is not None:
+            raise self._error
 
     def _work(self) -> None:
         while (commit := self._queue.get()) is not None:

@@ -148,7 +148,7 @@ class Decoder:
             raise UsageError(f"unknown dtype {dtype!r}; expected {', '.join(DTYPES)}")
         torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32
         torch.backends.cudnn.allow_tf32 = False
-        model, there = _empty_model(checkpoint, family), torch.device(device)
+        model, there = build_model(checkpoint), torch.device(device)
         shapes = {name: value.shape for name, value in model.state_dict().items()}
         stream = None
         if streamed:
@@ -229,10 +229,12 @@ def _recorded(activation: nn.Module) -> Iterator[list[np.ndarray]]:
         handle.remove()
 
 
-def _empty_model(checkpoint: Checkpoint, family: Family) -> nn.Module:
-    """The architecture without weights, on the meta device."""
+def build_model(checkpoint: Checkpoint) -> nn.Module:
+    """The architecture without weights, on the meta device. Raises UsageError for one that is not supported,
+    NeurolensError for a configuration that describes none."""
     import transformers
 
+    family = family_of(checkpoint.config, checkpoint.folder)
     config_class = transformers.CONFIG_MAPPING[checkpoint.config["model_type"]]
     try:
         config = config_class.from_dict(checkpoint.config)

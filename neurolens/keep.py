@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
-from neurolens import NeurolensError, first_line
+from neurolens import NeurolensError
 from neurolens.analyze import write_scans
-from neurolens.parts import mark, marks, take_back
-from neurolens.scanner import FROM_BITS, Asked, Scanner, load_scan, save_scan, scan_path
+from neurolens.parts import FROM_BITS, mark, marks, withdraw
+from neurolens.scanner import Asked, Scanner, forget_layer, has_all_bits, load_scan, save_scan, scan_path
 from neurolens.store import Store
 
 SPARSE = 0.01  # frequency up to which `sparse` keeps a neuron's bits: a 12th of what independent ones could take
@@ -43,24 +44,24 @@ class Keeper:
         """End what was begun, and take back the marks of layers of which neither bits nor counts are there."""
         if self._keep == "all":
             return
-        done = self._store.progress()
-        wanted = done.copy()
-        for row, layer in enumerate(self._store.layers):
-            if not done[row].all():
+        store, done = self._store, self._store.progress()
+        wanted, again = done.copy(), []
+        for row, layer in enumerate(store.layers):
+            if done[row].all() and self._is_counted(layer):
                 continue
-            try:
-                load_scan(scan_path(self._store.path, layer), self._asked)
-            except NeurolensError as error:
-                if not self._store.kept(layer).all():
-                    wanted[row] = False
-                    self._store.drop_bits(layer)
-                    self._store.remove(f"layers/{layer:02d}/kept")
-                    self._store.restore_bits(layer)
-                    self._say(f"layer {layer} has neither its bits nor what was counted of them: {first_line(error)}")
+            if has_all_bits(store, layer):
+                scan_path(store.path, layer).unlink(missing_ok=True)  # damaged, or of bits that were taken back
+                continue
+            again.append(layer)
+            wanted[row] = False
+            self._say(f"layer {layer} has neither all of its bits nor what was counted of them; it is collected again")
+        if not (wanted == done).all():
+            store.unmark(wanted)
+        for layer in again:  # now that no mark says that there is anything
+            forget_layer(store, layer)
+        for row, layer in enumerate(store.layers):
             if wanted[row].all():
                 self.layer_complete(layer)
-        if not wanted.all() and not (wanted == done).all():
-            self._store.unmark(wanted)
 
     def layer_complete(self, layer: int) -> None:
         """Count a layer whose bits are all there, if that is not done, and give up those that are not kept."""
@@ -81,11 +82,18 @@ class Keeper:
             return
         store = self._store
         paths = [scan_path(store.path, layer) for layer in store.layers]
-        take_back(store, FROM_BITS)
+        withdraw(store, FROM_BITS)  # of results that were damaged nothing stays
         write_scans(store, (load_scan(path, self._asked) for path in paths), self._scanning())
         for part, asked in self._asked.marks().items():
             mark(store, part, asked)
-        shutil.rmtree(paths[0].parent, ignore_errors=True)
+        remove_scans(store.path)
+
+    def _is_counted(self, layer: int) -> bool:
+        try:
+            load_scan(scan_path(self._store.path, layer), self._asked)
+        except NeurolensError:
+            return False
+        return True
 
     def _scanning(self) -> Scanner:
         if self._scanner is None:
@@ -98,6 +106,11 @@ def is_finished(store: Store) -> bool:
     return bool(store.progress().all()) and (keeps(store) == "all" or set(FROM_BITS) <= set(marks(store)))
 
 
+def remove_scans(run: Path) -> None:
+    """Remove the files of what was counted, which the results hold."""
+    shutil.rmtree(scan_path(run, 0).parent, ignore_errors=True)
+
+
 def keeps(store: Store) -> str:
     """Which bits a run keeps: `all`, `sparse` or `none`."""
-    return str(store.attrs.get("keep_bitmaps", "all"))
+    return str(store.attrs["keep_bitmaps"])

@@ -14,7 +14,7 @@ and has a layer complete before the next one begins.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +56,9 @@ def run_windows(
             due = [block for block in window if lacking[block.index]]
             if not due:
                 continue
-            with open_spool(window, {block.index: lacking[block.index][0] for block in due}) as spool:
+            with ExitStack() as ends:
+                spool = ends.enter_context(open_spool(window, {block.index: lacking[block.index][0] for block in due}))
+                ends.callback(committer.wait)  # what is queued is still committed, whatever stops the loop
                 work = _Work(decoder, store, corpus, spool, committer)
                 start = min(spool.done(block) for block in due)
                 stop = 1 + max(lacking[block.index][-1] for block in due)
@@ -71,7 +73,6 @@ def run_windows(
                         if number in store.layers:
                             committer.drain()
                             layer_complete(number)
-                committer.drain()  # the spool is closed
 
 
 @dataclass

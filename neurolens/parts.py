@@ -14,6 +14,7 @@ from neurolens.shares import COLUMNS
 from neurolens.store import Store
 
 PARTS = ("dead", "ngrams", "positions", "contrast", "updates")
+FROM_BITS = ("dead", "ngrams", "positions")  # parts that are done in one pass over the bits
 NEEDS = {
     "dead": (),
     "ngrams": ("dead",),

@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from neurolens.corpus import blocks
 from neurolens.decoder import Shape
-from neurolens.spool import SPARE
+from neurolens.slots import SPARE
 
 # Costs that do not depend on the machine as much as on the code; the benchmarks named measure them
 COMMIT_BYTES = 60e6  # raw bits into context order, compressed and written, in bytes a second and core (collect.py)
 SCAN_NEURONS = 1.2e9  # neuron · tokens analysed in a second and core (analyze.py: 39 s for 38.7e9 at 7.7% active)
-KEEP = ("all", "sparse", "none")
 SPOOLS = ("memory", "disk")
 LINK_BYTES = 10e9  # between the memories of the machine and a GPU, a second, where nothing is pinned
+OVERHEAD = 256 << 20  # threads, compiled code, and what the allocator holds back: 50–220 MB seen
 CORPUS_BYTES = 40  # a token: ids, order, labels, and what sorting takes while the run is made
 INDEX_BYTES = 150  # a token: what counting needs to know of it (tokens.py), and sorting n-grams takes
 
@@ -52,6 +51,7 @@ class Plan:
     window_blocks  blocks that go through a layer before the next layer is due
     gpu            whether a GPU computes; `hidden_there`: whether states in memory are in its own
     base           bytes the process had taken beforehand
+    unmapped       bytes of the largest file of weights that is in memory while it is read
     cached         whether the page cache holds the checkpoint from the second window on
     rates          what was measured, None for nothing
     not_chosen     other ways to do it, a line each
@@ -70,6 +70,7 @@ class Plan:
     gpu: bool = False
     hidden_there: bool = False
     base: int = 0
+    unmapped: int = 0
     cached: bool = False
     rates: Rates | None = None
     not_chosen: tuple[str, ...] = ()
@@ -84,7 +85,7 @@ class Plan:
     @property
     def blocks(self) -> int:
         """Blocks of the corpus."""
-        return len(blocks(self.corpus, self.block_sequences))
+        return -(-self.corpus[0] // self.block_sequences)
 
     @property
     def windows(self) -> int:
@@ -95,6 +96,11 @@ class Plan:
     def passes(self) -> int:
         """Layers that the text goes through: up to the last one that is recorded."""
         return max(self.layers) + 1
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of the largest batch."""
+        return min(self.batch_sequences, self.corpus[0]) * self.corpus[1]
 
     @property
     def block_tokens(self) -> int:
@@ -129,17 +135,15 @@ class Plan:
     @property
     def batch_memory(self) -> int:
         """What a batch takes within a layer: twice what its neurons yield, some hidden states, the mask."""
-        positions = min(self.corpus[1], self.shape.positions)
-        tokens = self.batch_sequences * positions
-        inside = tokens * (2 * self.shape.neurons + 8 * self.shape.hidden) * self.bytes_per_value
-        return inside + self.batch_sequences * positions * positions * (1 + self.bytes_per_value)
+        inside = self.batch_tokens * (2 * self.shape.neurons + 8 * self.shape.hidden) * self.bytes_per_value
+        return inside + self.batch_tokens * self.corpus[1] * (1 + self.bytes_per_value)
 
     @property
     def hidden_memory(self) -> int:
         """Hidden states that wait in memory: those of a window, or a batch on its way from and to the disk."""
         if self.spool == "memory":
             return min(self.window_blocks, self.blocks) * self.hidden_bytes
-        return 2 * self.batch_sequences * self.corpus[1] * self.shape.hidden * self.bytes_per_value
+        return 2 * self.batch_tokens * self.shape.hidden * self.bytes_per_value
 
     @property
     def bits_memory(self) -> int:
@@ -171,13 +175,16 @@ class Plan:
             "bits": self.bits_memory,
             "text": self.tokens * CORPUS_BYTES,
             "analysis": self.analysis_memory,
+            "files that cannot be mapped": self.unmapped,
+            "threads, allocator": OVERHEAD,
         }
         return {name: size for name, size in parts.items() if size}
 
     @property
     def device_bytes(self) -> int:
         """Of a GPU's memory; 0 without one."""
-        hidden = self.hidden_memory if self.hidden_there else self.batch_sequences * self.corpus[1] * self.shape.hidden
+        batch = 2 * self.batch_tokens * self.shape.hidden * self.bytes_per_value
+        hidden = self.hidden_memory if self.hidden_there else batch
         return self.weight_memory + self.batch_memory + hidden if self.gpu else 0
 
     # -- disk ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from typing import Any
 from neurolens import NeurolensError, UsageError
 from neurolens.corpus import block_sequences
 from neurolens.decoder import WEIGHTS, Shape
-from neurolens.plan import KEEP, SPOOLS, Plan, Rates, describe_alternative
+from neurolens.plan import SPOOLS, Plan, Rates, describe_alternative
+from neurolens.schema import KEEP
 from neurolens.store import Store
 
 BATCH_TOKENS = 4096  # enough for matrix products to run at full speed; larger only costs memory
@@ -44,6 +45,7 @@ def make_plan(
     keep: str | None = None,
     budget: Budget | None = None,
     base: int = 0,
+    unmapped: int = 0,
     rates: Callable[[int], Rates] | None = None,
     existing: Store | None = None,
 ) -> Plan:
@@ -52,9 +54,9 @@ def make_plan(
     `layers` defaults to all. `batch_tokens` and `block_tokens` default to those of an `existing` run, else to
     BATCH_TOKENS and BLOCK_TOKENS, or the largest that fit. `weights`, `spool` and `keep` (WEIGHTS, SPOOLS, KEEP) are
     chosen where they are None, `keep` from what the disk has. `window_tokens`: rather than as many as fit. `base`: what
-    the process has taken. `rates` measures, for batches of so many sequences; without it the order of preference is
-    weights resident, streamed, states on a disk. Raises UsageError for layers that the model does not have, and for
-    choices that are none; NeurolensError, with the least that would do, if nothing fits.
+    the process has taken; `unmapped`: see Plan. `rates` measures, for batches of so many sequences; without it the
+    order of preference is weights resident, streamed, states on a disk. Raises UsageError for layers that the model
+    does not have, and for choices that are none; NeurolensError, with the least that would do, if nothing fits.
     """
     budget = budget or Budget()
     chosen = sorted(set(range(shape.layers) if layers is None else layers))
@@ -65,11 +67,12 @@ def make_plan(
     for what, value, names in (("weights", weights, WEIGHTS), ("spool", spool, SPOOLS), ("bitmaps", keep, KEEP)):
         if value is not None and value not in names:
             raise UsageError(f"unknown {what} {value!r}; expected {' or '.join(names)}")
-    rough = Plan(shape, corpus, chosen, 1, 1, 4 if dtype == "fp32" else 2, gpu=budget.device is not None, base=base)
+    width, gpu = 4 if dtype == "fp32" else 2, budget.device is not None
+    rough = Plan(shape, corpus, chosen, 1, 1, width, gpu=gpu, base=base, unmapped=unmapped)
     if keep is None:
         keep = "all" if rough.raw_bytes <= KEPT_SHARE * budget.disk else "none"
         if existing is not None:
-            keep = str(existing.attrs.get("keep_bitmaps", "all"))
+            keep = str(existing.attrs["keep_bitmaps"])
     rough = replace(rough, keep=keep)
     measured: dict[int, Rates] = {}
     least: Plan | None = None

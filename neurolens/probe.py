@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from contextlib import closing
 from copy import copy
@@ -23,23 +24,23 @@ LEAST = 64  # tokens, however slow
 def measure_rates(
     checkpoint: Checkpoint,
     shape: Shape,
+    batch_sequences: int,
     *,
+    corpus: tuple[int, int],
     dtype: str,
     device: str,
-    batch_sequences: int,
-    positions: int,
     spool: Path,
 ) -> Rates:
     """Rates of the model's first layer, in batches of so many sequences, and of the disk that `spool` is to be on.
 
-    Where a batch would take long, fewer of its tokens. Raises as Decoder.load.
+    `corpus`: its shape (S, T). Where a batch would take long, fewer of its tokens. Raises as Decoder.load.
     """
     checkpoint = copy(checkpoint)  # whose bytes read are counted apart
     decoder = Decoder.load(checkpoint, dtype=dtype, device=device, streamed=True)
     work = GPU_WORK if decoder.device.type == "cuda" else CPU_WORK
     tokens = max(LEAST, int(work / (2 * shape.parameters_per_layer)))
-    length = min(positions, tokens)
-    ids = torch.full((max(1, min(batch_sequences, tokens // length)), length), 3)
+    length = min(corpus[1], tokens)
+    ids = torch.full((max(1, min(batch_sequences, corpus[0], tokens // length)), length), 3)
     ids[:, 0] = int(checkpoint.config.get("bos_token_id", 2))
     hidden = decoder.embed(ids)
     cpu, wall = [], []
@@ -83,10 +84,9 @@ def _disk_rate(folder: Path, most: int) -> float:
     data = np.random.default_rng(0).bytes(max(4096, min(SAMPLE, most)))
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
-    path = folder / f".neurolens-probe-{os.getpid()}"
     started = time.perf_counter()
     try:
-        with path.open("w+b") as file:
+        with tempfile.TemporaryFile(dir=folder) as file:  # it has no name: nothing of it stays, whatever happens
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -95,8 +95,6 @@ def _disk_rate(folder: Path, most: int) -> float:
             file.read()
     except OSError:
         return 1e9
-    finally:
-        path.unlink(missing_ok=True)
     return 2 * len(data) / max(1e-6, time.perf_counter() - started)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import zipfile
@@ -24,8 +25,7 @@ from neurolens.store import Store
 from neurolens.tokens import SEED, index_tokens
 
 LENGTHS = 3  # of n-grams counted unless asked (paper, §4 and App. A)
-FROM_BITS = ("dead", "ngrams", "positions")  # parts that are done in one pass over the bits
-ASKED = "asked"  # in a file of a scan: what was counted, by which rules
+ASKED = "asked"  # in a file of a scan: what was counted, by which rules, and the arrays in it
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,23 @@ def scan_path(run: Path, layer: int) -> Path:
     return run.with_name(run.name + ".scans") / f"{layer:02d}.npz"
 
 
+def has_all_bits(store: Store, layer: int) -> bool:
+    """Whether no bits of a layer were dropped, as far as can be told."""
+    try:
+        return bool(store.kept(layer).all())
+    except NeurolensError:  # whose were kept cannot be read
+        return False
+
+
+def forget_layer(store: Store, layer: int) -> None:
+    """Make a layer one that is collected from the beginning, its marks being taken back: no counts, all bits due."""
+    scan_path(store.path, layer).unlink(missing_ok=True)
+    store.restore_bits(layer)
+
+
 def save_scan(path: Path, scan: Scan, asked: Asked) -> None:
     """Write a scan as arrays in a file, at once and for good: a file that is there is whole. Raises OSError."""
-    arrays = {ASKED: np.array(json.dumps(asked.marks(), sort_keys=True)), "contexts": scan.contexts}
+    arrays = {"contexts": scan.contexts}
     for kind in ("columns", "dense", "triggers"):
         arrays |= {f"{kind}/{name}": values for name, values in getattr(scan, kind).items()}
     for n, both in enumerate(scan.covered):
@@ -98,6 +112,8 @@ def save_scan(path: Path, scan: Scan, asked: Asked) -> None:
         arrays |= {f"rows/{name}": values for name, values in scan.positional.rows.items()}
         arrays |= {f"ranges/{name}": values for name, values in vars(scan.positional.ranges).items()}
         arrays["replicates"] = scan.positional.replicates
+    said = {**asked.marks(), "arrays": sorted(arrays)}  # a zip whose list is damaged lacks some
+    arrays[ASKED] = np.array(json.dumps(said, sort_keys=True))
     path.parent.mkdir(exist_ok=True)
     made = path.with_name(path.name + ".making")
     with made.open("wb") as file:
@@ -114,9 +130,14 @@ def save_scan(path: Path, scan: Scan, asked: Asked) -> None:
 def load_scan(path: Path, asked: Asked) -> Scan:
     """A scan as it was saved. Raises NeurolensError if there is none, or it is damaged or of something else asked."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file.items())  # a zip: checksums are compared
+        with zipfile.ZipFile(path) as file:  # np.load alone compares no checksum of an array that has become shorter
+            arrays = {
+                name.removesuffix(".npy"): np.load(io.BytesIO(file.read(name)), allow_pickle=False)
+                for name in file.namelist()
+            }
         found = json.loads(str(arrays.pop(ASKED)))
+        if found.pop("arrays") != sorted(arrays):
+            raise NeurolensError("arrays that are missing")
         if found != json.loads(json.dumps(asked.marks())):
             raise NeurolensError("made by other rules, perhaps of another version")
         tables: dict[str, dict[str, np.ndarray]] = {name: {} for name in ("columns", "dense", "triggers", "rows")}
@@ -132,5 +153,5 @@ def load_scan(path: Path, asked: Asked) -> Scan:
         if "replicates" in arrays:
             positional = Positional(tables["rows"], Ranges(**tables["ranges"]), arrays["replicates"])
         return Scan(tables["columns"], tables["dense"], arrays["contexts"], tables["triggers"], covered, positional)
-    except (NeurolensError, OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # those of zip files and of numpy are of many kinds
         raise NeurolensError(f"{path} is no sound scan of a layer ({first_line(error)})") from error

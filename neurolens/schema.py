@@ -11,8 +11,10 @@ from typing import Any
 
 from neurolens.tables import GRAMS, STRENGTHS, SUPPORT, TYPES
 
-# whose (what collect writes is "run"), folder, type, axes, names; uint+ is the least unsigned type that fits, from
-# uint16 on; LL stands for every layer
+KEEP = ("all", "sparse", "none")  # whose bits stay once they are counted
+
+# whose (what collect writes is "run", and "sparse" where it keeps but some bits of a layer), folder, type, axes, names;
+# uint+ is the least unsigned type that fits, from uint16 on; LL stands for every layer
 _TABLE = """
 run        .                            int32    sequence,position     tokens
 run        .                            uint16   sequence              label
@@ -22,6 +24,7 @@ run        .                            int32    layer                 layer
 run        .                            uint32   token                 order
 run        .                            uint8    layer,block           progress
 run        layers/LL                    uint8    neuron,token_byte     active
+sparse     layers/LL                    bool     neuron                kept
 vocabulary vocabulary                   uint8    byte                  bytes
 vocabulary vocabulary                   int64    boundary              start
 dead       counts/layers/LL             uint+    neuron,position       position
@@ -102,7 +105,7 @@ _WORDS = {"SHARE": ("suppressing", "null_neurons", "null_tokens")}
 class Expected:
     """An array that must be there.
 
-    owner  the part of the analysis it is of; `run` and `vocabulary`: collect writes it
+    owner  the part of the analysis it is of; `run`, `sparse` and `vocabulary`: collect writes it
     types  zarr's names of the types it may have
     dims   its axes
     shape  their lengths; None: any, but the same for all arrays of the folder
@@ -120,12 +123,14 @@ def expected_arrays(
     marks: Mapping[str, Mapping[str, Any]],
     *,
     vocabulary: bool,
+    thinned: Collection[int] = (),
     most_labels: int,
 ) -> dict[str, Expected]:
     """Every array of a run by its path: what collect writes, and what marked parts own.
 
     `attrs` those of the root, `shape` (S, T), `marks` what was asked of each part whose results are there,
-    `vocabulary` whether the run has one; with more labels than `most_labels` there is no `group_label` of neurons.
+    `vocabulary` whether the run has one, `thinned` the layers of which it keeps but some bits; with more labels than
+    `most_labels` there is no `group_label` of neurons.
     """
     (sequences, positions), layers = shape, attrs["layers"]
     sizes: dict[str, int] = {
@@ -138,9 +143,11 @@ def expected_arrays(
         "place": marks.get("updates", {}).get("k", 0), "n": marks.get("ngrams", {}).get("lengths", 0),
     }  # fmt: skip
     sizes["gram"] = sizes["n"]
-    owners = {"run", *marks} | ({"vocabulary"} if vocabulary else set())
+    owners = {"run", "sparse", *marks} | ({"vocabulary"} if vocabulary else set())
     found: dict[str, Expected] = {}
     for name, owner, kind, dims in table(layers, sizes["n"], owners):
+        if owner == "sparse" and int(name.split("/")[1]) not in thinned:
+            continue
         if name.startswith("counts/layers/") and name.endswith("/group_label") and sizes["label"] > most_labels:
             continue
         types = ("uint16", "uint32") if kind == "uint+" else (kind,)

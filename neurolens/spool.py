@@ -3,11 +3,7 @@
 On a disk a block's states are never updated in place: what a layer makes of them goes to a free slot, and the old slot
 is free once bits and states are both on the disk and marked. So whatever moment a run is stopped at, each block has
 states of some layer, and they are whole. Two slots more than blocks: one is filled while the one before is committed.
-
-    slot-003        the states of one block, sequence by sequence, in the run's dtype
-    slot-003.json   {"block": 7, "layers": 12, "hashes": ["…", …]}   written last; one hash (xxh3) a batch
-
-`layers` counts those that the states have been through. A slot without its JSON is free.
+What lies in the folder is slots.py's.
 """
 
 from __future__ import annotations
@@ -21,7 +17,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -31,9 +27,17 @@ from torch import Tensor
 from neurolens import IncompleteError, NeurolensError
 from neurolens.committer import Written
 from neurolens.corpus import Block
-
-SPARE = 2  # slots more than blocks: one that is filled, one whose commit is under way
-DESCRIPTION = "spool.json"
+from neurolens.slots import (
+    DESCRIPTION,
+    Slot,
+    clear_spool,
+    describe_spool,
+    entry_path,
+    is_whole,
+    lay_out,
+    read_slots,
+    slot_path,
+)
 
 
 class Spool(Protocol):
@@ -115,20 +119,13 @@ class _Kept:
 
 
 @dataclass
-class _Slot:
-    number: int
-    layers: int
-    hashes: list[str]
-
-
-@dataclass
 class _InSlot:
     """States in a slot, and what they were made of."""
 
     spool: DiskSpool
     block: int
-    new: _Slot | None
-    old: _Slot | None
+    new: Slot | None
+    old: Slot | None
 
     def settle(self) -> None:
         if self.new is not None:
@@ -148,10 +145,10 @@ class DiskSpool:
         """`width`: bytes of a sequence's states; `device`: where they are used."""
         self._folder, self._batch, self._width = folder, batch_sequences, width
         self._dtype, self._device = dtype, device
-        self._files = [os.open(self._path(number), os.O_RDWR | os.O_CREAT, 0o644) for number in range(slots)]
+        self._files = [os.open(slot_path(folder, number), os.O_RDWR | os.O_CREAT, 0o644) for number in range(slots)]
         self._buffer = np.empty(batch_sequences * width, np.uint8)  # read into again and again: no page of it is new
-        self._now: dict[int, _Slot] = {}
-        self._next: dict[int, _Slot] = {}
+        self._now: dict[int, Slot] = {}
+        self._next: dict[int, Slot] = {}
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def done(self, block: Block) -> int:
@@ -160,8 +157,8 @@ class DiskSpool:
     def begin(self, block: Block) -> None:
         """There is a free slot: at most one commit is under way."""
         number = self._free.get_nowait()
-        self._description(number).unlink(missing_ok=True)
-        self._next[block.index] = _Slot(number, 0, [""] * len(list(block.batches(self._batch))))
+        entry_path(self._folder, number).unlink(missing_ok=True)
+        self._next[block.index] = Slot(number, 0, [""] * len(list(block.batches(self._batch))))
 
     def read(self, block: Block, batch: slice) -> Tensor:
         data = self._read(self._now[block.index].number, batch)
@@ -185,14 +182,14 @@ class DiskSpool:
     def finish(self, block: Block) -> Written:
         return _InSlot(self, block.index, None, self._now.pop(block.index, None))
 
-    def settle(self, block: int, slot: _Slot) -> None:
+    def settle(self, block: int, slot: Slot) -> None:
         """Make sure that a slot is on the disk, then describe it."""
         with _named_error(self._folder):
             os.fsync(self._files[slot.number])
             entry = {"block": block, "layers": slot.layers, "hashes": slot.hashes}
-            write_durably(self._description(slot.number), json.dumps(entry).encode())
+            write_durably(entry_path(self._folder, slot.number), json.dumps(entry).encode())
 
-    def free(self, slot: _Slot) -> None:
+    def free(self, slot: Slot) -> None:
         """Give a slot to whoever waits for one."""
         self._free.put(slot.number)
 
@@ -214,7 +211,7 @@ class DiskSpool:
         for block in blocks:
             slots = [slot for slot in found.get(block.index, []) if slot.layers <= most.get(block.index, -1)]
             slots.sort(key=lambda slot: -slot.layers)
-            sound = next((slot for slot in slots if self.sound(block, slot)), None)
+            sound = next((s for s in slots if is_whole(self._folder, block, s, self._batch, self._width)), None)
             if sound is not None:
                 self._now[block.index] = sound
             if slots and slots[0] is not sound:
@@ -226,14 +223,6 @@ class DiskSpool:
         for number in set(range(len(self._files))) - taken:
             self._free.put(number)
 
-    def sound(self, block: Block, slot: _Slot) -> bool:
-        """Whether what a slot holds of a block is what was written."""
-        batches = list(block.batches(self._batch))
-        return len(batches) == len(slot.hashes) and all(
-            xxhash.xxh3_64_hexdigest(self._read(slot.number, batch).data) == known
-            for batch, known in zip(batches, slot.hashes, strict=True)
-        )
-
     def _read(self, number: int, batch: slice) -> np.ndarray:
         """A batch's bytes, fewer if the file ends."""
         into, done = self._buffer.data[: (batch.stop - batch.start) * self._width], 0
@@ -242,23 +231,6 @@ class DiskSpool:
         ):
             done += got
         return self._buffer[:done]
-
-    def _path(self, number: int) -> Path:
-        return self._folder / f"slot-{number:03d}"
-
-    def _description(self, number: int) -> Path:
-        return self._folder / f"slot-{number:03d}.json"
-
-
-def read_slots(folder: Path, slots: int) -> dict[int, list[_Slot]]:
-    """What the slots of a folder say they hold, by the index of the block; those that say nothing are free."""
-    found: dict[int, list[_Slot]] = {}
-    for number in range(slots):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            entry = json.loads((folder / f"slot-{number:03d}.json").read_bytes())
-            slot = _Slot(number, int(entry["layers"]), [str(each) for each in entry["hashes"]])
-            found.setdefault(int(entry["block"]), []).append(slot)
-    return found
 
 
 @contextlib.contextmanager
@@ -282,8 +254,8 @@ def open_spool(
     room for it.
     """
     width = blocks[0].positions * hidden * dtype.itemsize
-    slots, largest = len(blocks) + SPARE, max(block.sequences for block in blocks) * width
-    description = {"run": run, "slots": slots, "slot_bytes": largest, "sequence_bytes": width}
+    layout = lay_out(blocks, width)
+    slots, largest, description = layout["slots"], layout["slot_bytes"], {"run": run, **layout}
     try:
         folder.mkdir(exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
@@ -299,41 +271,22 @@ def open_spool(
         if known is not None and known.get("run") != run:
             raise NeurolensError(f"{folder} holds hidden states of another run; give another --spool, or remove it")
         if known != description:
-            _clear(folder)
+            clear_spool(folder)
         with _named_error(folder, slots * largest):
             spool = DiskSpool(folder, slots, batch_sequences, width, dtype, device)
             if known != description:
-                spool.reserve(largest)  # now, so that it cannot run out later
-                write_durably(folder / DESCRIPTION, json.dumps(description).encode())
+                try:
+                    spool.reserve(largest)  # now, so that it cannot run out later
+                    write_durably(folder / DESCRIPTION, json.dumps(description).encode())
+                except OSError:
+                    clear_spool(folder)
+                    raise
         spool.recover(blocks, most, say)
         yield spool
     finally:
         if spool is not None:
             spool.close()
         os.close(handle)
-
-
-def describe_spool(folder: Path) -> dict[str, Any] | None:
-    """What a folder says of the spool in it; None if there is none."""
-    try:
-        found = json.loads((folder / DESCRIPTION).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def remove_spool(folder: Path, run: str) -> None:
-    """Remove the spool of a run; nothing happens if there is none in the folder."""
-    if (describe_spool(folder) or {}).get("run") == run:
-        _clear(folder)
-        with contextlib.suppress(OSError):  # somebody else's files stay
-            folder.rmdir()
-
-
-def _clear(folder: Path) -> None:
-    """Remove the slots; first what says that they mean anything."""
-    for path in (folder / DESCRIPTION, *folder.glob("slot-*")):
-        path.unlink(missing_ok=True)
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -41,7 +41,7 @@ class Store:
 
     def __init__(self, path: Path, group: zarr.Group) -> None:
         self.path, self._group = path, group
-        self.attrs: dict[str, Any] = dict(group.attrs)
+        self.attrs: dict[str, Any] = {"keep_bitmaps": "all", **group.attrs}
 
     # -- making and opening ------------------------------------------------------------------------------------
 
@@ -356,7 +356,9 @@ class Store:
             _fsync(self.path / "progress/c/0")
 
     def restore_bits(self, layer: int) -> None:
-        """Write the metadata of a layer's bits, which follow from the run's, anew; chunks stay as they are."""
+        """Make the array of a layer's bits one of which all are collected, its marks being taken back: its metadata,
+        which follow from the run's, are written anew, and nothing tells of bits that were dropped. Chunks stay."""
+        self.remove(f"layers/{layer:02d}/kept")
         with _disk(self.path):
             (self.path / f"layers/{layer:02d}/active/zarr.json").unlink(missing_ok=True)
             self._make_bits(layer)

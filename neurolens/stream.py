@@ -6,6 +6,8 @@ memory, whatever the model. Files are mapped while a layer is copied from them, 
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +20,14 @@ from neurolens import NeurolensError
 from neurolens.checkpoint import Checkpoint
 
 Weights = dict[str, Tensor]
+
+
+def give_back_memory() -> None:
+    """What the allocator holds back of freed memory, to the system: between large tensors it grows from layer to layer,
+    by 0.5 GB over the 40 of OPT-13b. Nothing where there is no glibc."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def check_shapes(found: Iterable[tuple[str, Tensor]], expected: Mapping[str, torch.Size], where: object) -> None:
@@ -102,7 +112,7 @@ class SideStream:
         host = self._buffer[: tensor.numel()].view(tensor.shape)
         host.copy_(tensor)
         with torch.cuda.stream(self._stream):
-            return host.to(self._device, non_blocking=True)
+            return host.to(self._device, non_blocking=True, copy=True)
 
     def hand_over(self, weights: Weights) -> None:
         computing = torch.cuda.current_stream(self._device)
@@ -166,6 +176,7 @@ class LayerStream:
                             del weights
                         finally:
                             module.to("meta")
+                            give_back_memory()
                 finally:
                     ended.set()
         finally:

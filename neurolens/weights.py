@@ -81,10 +81,31 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt", device="cpu") as tensors:
+        with _mapped(path, safe_open) as tensors:
             yield tensors
     except (SafetensorError, OSError) as error:
         raise NeurolensError(f"{path} is not a sound safetensors file ({first_line(error)}); fetch it again") from error
+
+
+def _mapped(path: Path, safe_open: Any) -> Any:
+    try:
+        return safe_open(path, framework="pt", device="cpu")
+    except (RuntimeError, MemoryError) as error:  # the system maps no file that is larger than its memory
+        raise NeurolensError(
+            f"{path} cannot be mapped ({first_line(error)}): it may be larger than this machine's memory; give a "
+            "checkpoint in shards (save_pretrained with max_shard_size)"
+        ) from error
+
+
+def is_mapped(path: Path) -> bool:
+    """Whether tensors of a file are read through a mapping; not those of a `.bin` of torch before 1.6, which is no zip.
+
+    Raises OSError if it cannot be opened.
+    """
+    if path.suffix != ".bin":
+        return True
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
 
 
 def check_floating(tensor: Any, name: str, where: object) -> None:
@@ -141,9 +162,7 @@ def _load_bin(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        with path.open("rb") as file:
-            is_zip = file.read(2) == b"PK"  # torch's format since 1.6; the legacy one cannot be mapped
-        values = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        values = torch.load(path, map_location="cpu", weights_only=True, mmap=is_mapped(path))
     except Exception as error:  # whatever a torn or hostile file leads torch to
         if found := re.search(r"GLOBAL ([\w.]+)|unrecognized function ([\w.]+)", str(error)):
             raise NeurolensError(

@@ -32,7 +32,7 @@ def demonstrate(
     run_path = folder / RUN
     say("neurolens demo: a small OPT, trained on this kind of text, reads held-out code, prose and math")
     corpus = demo_corpus(model, tokens)
-    collect(model, corpus, run_path, say=say)
+    collect(model, corpus, run_path, keep_bitmaps="all", say=say)  # 122 MB
     analyze_run(run_path, say=say)
     run = open_run(run_path)
     figures = [
