@@ -429,9 +429,10 @@ def info(run: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("run", type=EXISTING)
 @click.option("--model", help="Where the run's checkpoint is now; nothing is fetched.  [as the run says]")
+@click.option("--spool", metavar="DIR", help="The folder that collect was given for hidden states.  [beside the run]")
 @click.option("--mend", is_flag=True, help="Take back the marks of what is damaged and can be made again.")
 @json_option
-def verify(run: Path, model: str | None, mend: bool, as_json: bool) -> None:
+def verify(run: Path, model: str | None, spool: str | None, mend: bool, as_json: bool) -> None:
     """Read all of RUN: checksums, marks, fingerprints, and whether what follows from something else does.
 
     What is damaged is named, with the command that mends it. Without --mend nothing is written. Exit codes: 0 sound,
@@ -439,7 +440,7 @@ def verify(run: Path, model: str | None, mend: bool, as_json: bool) -> None:
     """
     from neurolens.verify import verify_run
 
-    found = verify_run(run, model, mend, say)
+    found = verify_run(run, model, mend, say, spool=spool)
     if as_json:
         emit(found.to_dict())
     else:

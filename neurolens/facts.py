@@ -31,6 +31,7 @@ def gather_facts(run: Any) -> dict[str, Any]:
         "positions": positions,
         "labels": {name: int(n) for name, n in zip(store.attrs["label_names"], by_label, strict=False)},
         "dtype": store.attrs["dtype"],
+        "keep_bitmaps": store.attrs["keep_bitmaps"],
         "blocks_done": int(progress.sum()),
         "blocks": int(progress.size),
         "block_tokens": int(store.attrs["block_sequences"]) * positions,
@@ -43,7 +44,7 @@ def gather_facts(run: Any) -> dict[str, Any]:
     for part, gather in GATHER.items():
         if part in run.parts:
             facts |= gather(run)
-    if "dead" in run.parts and facts["entropy_bytes"]:
+    if "dead" in run.parts and facts["entropy_bytes"] and all(store.kept(layer).all() for layer in store.layers):
         facts["stored_over_entropy"] = round(facts["stored_bytes"] / facts["entropy_bytes"], 4)
     return facts
 

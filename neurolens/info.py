@@ -24,14 +24,14 @@ def describe(facts: Mapping[str, Any]) -> list[str]:
         f"layers      {', '.join(map(str, facts['layers']))} × {facts['neurons_per_layer']:,} neurons",
         f"tokens      {facts['tokens']:,} ({facts['sequences']:,} × {facts['positions']}): {labels}",
         f"collected   {blocks}",
-        f"bits        {facts['stored_bytes'] / 1e6:.1f} MB on disk; raw {facts['raw_bytes'] / 1e6:.1f} MB"
-        f" ({facts['stored_bytes'] / facts['raw_bytes']:.3f} of it)",
+        f"bits        {_bits(facts)}",
     ]
     parity = f"parity      {_parity(facts)}"
     if not facts["analyzed"]:
         return [*lines, parity, f"results     none; neurolens analyze {facts['path']}"]
     ratio = facts["stored_over_entropy"]
-    lines[-1] += f"; entropy {facts['entropy_bytes'] / 1e6:.1f} MB ({'–' if ratio is None else f'{ratio:.3f}'} of it)"
+    lines[-1] += f"; entropy {facts['entropy_bytes'] / 1e6:.1f} MB"
+    lines[-1] += f" ({'–' if ratio is None else f'{ratio:.3f}'} of it)" if facts["keep_bitmaps"] == "all" else ""
     return [
         *lines,
         parity,
@@ -49,6 +49,15 @@ def describe(facts: Mapping[str, Any]) -> list[str]:
 def printable(text: object) -> str:
     """Text of unknown origin as one line without control characters."""
     return "".join(pieces(str(text)))
+
+
+def _bits(facts: Mapping[str, Any]) -> str:
+    """What bits take, beside what they would take uncompressed; whose are kept, if not everybody's."""
+    stored, raw = facts["stored_bytes"], facts["raw_bytes"]
+    if facts["keep_bitmaps"] == "all":
+        return f"{stored / 1e6:.1f} MB on disk; raw {raw / 1e6:.1f} MB ({stored / raw:.3f} of it)"
+    kept = {"none": "dropped once counted", "sparse": "those of neurons active on at most 1% kept once counted"}
+    return f"{stored / 1e6:.1f} MB on disk, {kept[facts['keep_bitmaps']]}; raw {raw / 1e6:.1f} MB"
 
 
 def _dead_share(facts: Mapping[str, Any]) -> list[str]:

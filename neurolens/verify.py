@@ -1,13 +1,10 @@
 """verify: is what a run holds what was written, and what it says it is? What is damaged, and what mends it.
 
-What is looked at is inspection's. Mending takes back the marks of what can be made again, so that the commands that
-made it make exactly that again; nothing is removed.
+What is looked at is inspection's, what is done about it mend.py's.
 """
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +12,9 @@ from typing import Any
 
 from neurolens import UsageError
 from neurolens.inspection import inspect_run
-from neurolens.inspection.findings import Damage, Findings
+from neurolens.inspection.findings import Damage
 from neurolens.inspection.fingerprints import find_checkpoint
-from neurolens.parts import PARTS, take_back
+from neurolens.mend import mend as mend_run
 from neurolens.store import Store, lock, still
 
 
@@ -28,7 +25,7 @@ class Verification:
     checks    a line for each check that holds
     damages   what is damaged
     remarks   what is worth saying and no damage: what is incomplete, left over, or could not be compared
-    complete  whether every block of every layer is marked
+    complete  whether every block of every layer is marked and, if not all bits are kept, what they say is written
     mended    what `mend` did, a line each
     redo      commands that make anew what it took back, in this order
     """
@@ -79,23 +76,29 @@ def verify_run(
     model: str | Path | None = None,
     mend: bool = False,
     say: Callable[[str], object] = lambda line: None,
+    *,
+    spool: str | Path | None = None,
 ) -> Verification:
     """Read all of a run and hold it against its checksums, its marks, its schema and itself.
 
     `model`: where the run's checkpoint is, for the fingerprints; by default where the run says, or in the hub's cache;
-    nothing is fetched. `mend` takes back, under the run's lock, the marks of what is damaged and can be made again, and
-    of results that build on it; `say` hears what is done, as it is done. Without it nothing is written. Raises
-    NeurolensError if `path` is no run or is being written, UsageError for a `model` that is not there.
+    nothing is fetched. `spool`: the folder that collect was given for hidden states, if it was. `mend` takes back,
+    under the run's lock, the marks of what is damaged and can be made again, and of results that build on it; `say`
+    hears what is done, as it is done. Without it nothing is written. Raises NeurolensError if `path` is no run or is
+    being written, UsageError for a `model` or `spool` that is not there.
     """
     path = Path(path)
     folder = None if model is None else find_checkpoint(model)
     if model is not None and folder is None:
         raise UsageError(f"no model folder {model}, nor in the hub's cache; give the folder of the run's checkpoint")
+    place = None if spool in (None, "memory") else Path(spool)
+    if place is not None and not place.is_dir():
+        raise UsageError(f"no folder {place}; give the one that collect was given as --spool")
     Store.open(path)  # before a lock leaves a log beside what is no run
     with lock(path) if mend else still(path):
         store = Store.open(path, write=mend)
-        seen = inspect_run(store, folder)
-        mended, redo = _mend(seen, say) if mend else ([], [])
+        seen = inspect_run(store, folder, place)
+        mended, redo = mend_run(seen, say) if mend else ([], [])
     return Verification(
         path,
         tuple(seen.checks),
@@ -105,57 +108,3 @@ def verify_run(
         tuple(mended),
         tuple(redo),
     )
-
-
-def _mend(seen: Findings, say: Callable[[str], object]) -> tuple[list[str], list[str]]:
-    """(what was done, commands that must follow). Marks go first: a stop at any moment leaves a run whose marks are
-    true. Holds the lock."""
-    store, run = seen.store, shlex.quote(str(seen.store.path))
-    undo = {damage.undo for damage in seen.damages if damage.undo}
-    kinds = {kind for kind, *_ in undo}
-    done: list[str] = []
-    redo: list[str] = []
-
-    def did(line: str) -> None:
-        done.append(line)
-        say(f"{store.path}: {line}")
-
-    parts = {part for kind, *names in undo if kind == "part" for part in names}
-    if kinds & {"bits", "layer"}:
-        parts |= set(PARTS)  # they may have been computed from what is damaged
-    if "part" in kinds or seen.marks.keys() & parts:
-        if any(damage.path == "results/zarr.json" and "unreadable" in damage.found for damage in seen.damages):
-            store.restore_group("results")
-        gone = [part for part in take_back(store, parts) if part in seen.marks]
-        for part in gone:
-            did(f"the mark of {part} is taken back (it was asked for with {json.dumps(seen.marks[part])})")
-        if not gone:
-            did("the marks of results are taken back")
-        redo.append(f"neurolens analyze {run}")
-    wanted = seen.done.copy()
-    for kind, *of in undo:
-        if kind == "layer":
-            wanted[store.layers.index(of[0])] = False
-        elif kind == "bits":
-            wanted[store.layers.index(of[0]), of[1]] = False
-        elif kind == "block":
-            wanted[:, of[0]] = False
-    if kinds & {"bits", "layer", "block"}:
-        store.unmark(wanted)
-        did(f"{int((seen.done & ~wanted).sum())} marks of blocks of layers are taken back")
-        redo.insert(0, "the same 'neurolens collect' command")
-    for kind, *of in sorted(undo, key=str):
-        if kind == "layer":
-            store.restore_bits(of[0])
-            did(f"the metadata of the bits of layer {of[0]} are written anew")
-        elif kind == "group":
-            store.restore_group(of[0])
-            did(f"the metadata of the group {of[0]} are written anew")
-    for damage in seen.damages:
-        if damage.undo[:1] == ("part",) and damage.path.endswith("/zarr.json") and damage.path != "results/zarr.json":
-            store.restore_group(damage.path.removesuffix("/zarr.json"))
-    if "certificate" in kinds:
-        store.restore_group("certificate")
-        did("the certificate is taken back")
-        redo.append(f"neurolens certify MODEL --run {run}")
-    return done, redo

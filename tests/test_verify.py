@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
 from conftest import POSITIONS, snapshot
+from damage import edit, flip, named, rewrite, times
 
 from neurolens import NeurolensError, UsageError
 from neurolens.analyze import analyze_run
@@ -19,7 +19,7 @@ from neurolens.collect import collect
 from neurolens.corpus import Corpus
 from neurolens.parts import PARTS
 from neurolens.store import Store, lock
-from neurolens.verify import Verification, verify_run
+from neurolens.verify import verify_run
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -58,37 +58,6 @@ def collected(made: tuple[Path, Path], tmp_path: Path) -> Path:
 @pytest.fixture
 def analysed(made: tuple[Path, Path], tmp_path: Path) -> Path:
     return shutil.copytree(made[1], tmp_path / "r.zarr")
-
-
-def flip(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-
-
-def rewrite(path: Path, name: str, change: Callable[[np.ndarray], object]) -> None:
-    """Change an array so that its checksums hold."""
-    array = zarr.open_group(path, mode="r+")[name]
-    assert isinstance(array, zarr.Array)
-    values = np.array(array[...])
-    change(values)
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        array[...] = values
-
-
-def edit(path: Path, name: str, **attributes: object) -> None:
-    file = path / name / "zarr.json"
-    content = json.loads(file.read_text())
-    content["attributes"] |= attributes
-    file.write_text(json.dumps(content))
-
-
-def named(found: Verification) -> set[str]:
-    return {damage.path for damage in found.damages}
-
-
-def times(path: Path) -> dict[str, int]:
-    return {str(each): each.stat().st_mtime_ns for each in sorted(path.rglob("*"))}
 
 
 # -- sound runs ----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ def check_arrays(seen: Findings) -> None:
     before, groups, lengths = len(seen.damages), set[str](), dict[tuple[str, str], tuple[int, str]]()
     for name, expected in seen.expected.items():
         groups |= {str(parent) for parent in Path(name).parents} - {"."}
-        if name.endswith("/active") and _dropped(seen, name):
+        if name in seen.dropped:
             continue
         metadata = seen.store.metadata(name)
         if metadata is None:
@@ -43,16 +43,7 @@ def check_arrays(seen: Findings) -> None:
             attributes = name in ("results/by_layer", "results/overall") or name.startswith("results/positions/")
             undo = ("part", *sorted(owners)) if attributes else ("group", name)
             seen.damage(f"{name}/zarr.json", "missing or unreadable", "a group", undo)
-    seen.holds(f"schema: {len(seen.expected)} arrays with their axes, types and codecs", before)
-
-
-def _dropped(seen: Findings, name: str) -> bool:
-    """Whether a layer's bits were dropped, or lost, after they were counted: no damage to what is there."""
-    gone = "dead" in seen.marks and not (seen.store.path / name).exists()
-    if gone:
-        seen.unsound.add(name)
-        seen.remarks.append(f"{name}: the bits are gone, what was counted from them is there")
-    return gone
+    seen.holds(f"schema: {len(seen.expected.keys() - seen.dropped)} arrays with their axes, types and codecs", before)
 
 
 def _chunk_shape(seen: Findings, name: str) -> list[int | None] | None:
@@ -114,7 +105,8 @@ def _shape(expected: Expected) -> str:
 def note_foreign(seen: Findings) -> None:
     """Files that no array of this schema has, and what stops have left. None of them harms."""
     path = seen.store.path
-    everything = {name for name, *_ in table(seen.store.layers, len(GRAMS), {"run", "vocabulary", *PARTS})}
+    owners = {"run", "vocabulary", *PARTS} | ({"sparse"} if seen.store.attrs["keep_bitmaps"] == "sparse" else set())
+    everything = {name for name, *_ in table(seen.store.layers, len(GRAMS), owners)}
     groups = {"", "certificate", *(str(each) for name in everything for each in Path(name).parents)}
     foreign: list[str] = []
     partial = 0

@@ -7,6 +7,7 @@ import numpy as np
 from neurolens import NeurolensError, first_line
 from neurolens.inspection.findings import Findings, brief
 from neurolens.parts import NEEDS, PARTS
+from neurolens.schema import KEEP
 from neurolens.tables import GRAMS
 
 _ATTRIBUTES = {
@@ -34,6 +35,7 @@ def check_attributes(seen: Findings) -> bool:
             (not names or not all(isinstance(x, str) for x in names), f"label_names {brief(names)}", "names"),
             (type(vocab) is not int or vocab < 1, f"vocab_size {brief(vocab)}", "a number above 0"),
             (not isinstance(model.get("id"), str), f"model id {brief(model.get('id'))}", "a folder or name"),
+            (attrs["keep_bitmaps"] not in KEEP, f"keep_bitmaps {brief(attrs['keep_bitmaps'])}", "all, sparse or none"),
             (not isinstance(revision, str | None), f"revision {brief(revision)}", "a commit, or null"),
             *(
                 (attrs[name] < 1, f"{name} {attrs[name]}", "a number above 0")
@@ -109,7 +111,7 @@ def check_progress(seen: Findings) -> None:
                 found = f"marks {', '.join(map(str, marks.tolist()))}"
                 seen.damage(f"progress/c/0/{block}", found, "0 or 1", ("block", block))
             seen.done[:, block] = marks == 1
-    if not seen.complete:
+    if not seen.done.all():
         seen.remarks.append(
             f"incomplete: {seen.done.sum()} of {seen.done.size} blocks of layers are collected; the same "
             "'neurolens collect' command continues"

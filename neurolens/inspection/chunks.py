@@ -35,7 +35,7 @@ def check_chunks(seen: Findings) -> None:
         undo = seen.remedy(name)
         if name == "progress":
             undo = ("block", block)
-        elif undo[:1] == ("layer",):
+        elif undo[:1] == ("layer",) and undo[1] not in seen.thinned:
             undo = ("bits", undo[1], block)
         path, found = f"{name}/c/{errors[0][0]}", errors[0][1]
         more = f" (and {len(errors) - 1} chunks more)" if len(errors) > 1 else ""
@@ -53,8 +53,8 @@ def _jobs(seen: Findings) -> Iterator[tuple[str, tuple[int, ...], tuple[slice, .
         shape, chunk, counts = seen.grid(name)
         active = name.endswith("/active")
         for key in product(*map(range, counts)):
-            if active and not seen.done[seen.store.layers.index(int(name.split("/")[1])), key[1]]:
-                continue  # what has no mark is done again
+            if active and not seen.row_done(int(name.split("/")[1]), key[1]):
+                continue  # it is done again
             part = tuple(
                 slice(i * step, min((i + 1) * step, size)) for i, size, step in zip(key, shape, chunk, strict=True)
             )

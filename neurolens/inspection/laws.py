@@ -15,7 +15,7 @@ _Law = tuple[str, tuple[str, ...], Callable[..., bool], str]
 
 def check_laws(seen: Findings) -> None:
     """Every law whose arrays are whole, one after another: what one finds damaged, the next leave alone."""
-    if not seen.marks:
+    if not seen.marks and not seen.counts:
         return
     before, held = len(seen.damages), 0
     layers = enumerate(seen.store.layers)
@@ -25,7 +25,8 @@ def check_laws(seen: Findings) -> None:
             values = (seen.active[name] if name in seen.active else seen.store.read(name) for name in (path, *names))
             if not law(*values):
                 seen.damage(path, "other values", expected, seen.remedy(path))
-    seen.holds(f"results: {held:,} laws between bits, counts and results hold", before)
+    if held:
+        seen.holds(f"results: {held:,} laws between bits, counts and results hold", before)
 
 
 def _of_layer(seen: Findings, row: int, layer: int) -> Iterator[_Law]:
@@ -40,13 +41,14 @@ def _of_layer(seen: Findings, row: int, layer: int) -> Iterator[_Law]:
     sums = {name: _by_neuron(seen.store.read(name)) for name in by if seen.sound(name)}
     if seen.sound(activations):
         sums[activations] = seen.store.read(activations)[row]
-    if seen.done[row].all() and bits in seen.active and seen.sound(bits):
+    if layer not in seen.thinned and seen.row_done(layer) and bits in seen.active and seen.sound(bits):
         sums[bits] = seen.active[bits]
     votes = {one: sum(np.array_equal(sums[one], other) for other in sums.values()) for one in sums}
     agreed = max(votes, key=votes.__getitem__, default="")  # those that agree outvote one that does not
     for name in sums:
         right, total = np.array_equal(sums[name], sums[agreed]), f"as many for each neuron of layer {layer}"
         yield name, (), lambda _, r=right: r, f"{total} as {agreed if agreed != name else 'elsewhere'}"
+    yield from _of_kept(seen, row, layer, sums.get(agreed) if agreed != bits else None)
     if len(by) > 3:
         for axis, name in ((1, by[1]), (2, by[2])):
             text = f"the sums of group_label of layer {layer}"
@@ -62,6 +64,34 @@ def _of_layer(seen: Findings, row: int, layer: int) -> Iterator[_Law]:
     yield f"{triggers}neuron", (), ascend, ascending
     yield f"{triggers}on", (f"{triggers}total",), lambda o, t: bool(((o > 0) & (o <= t)).all()), "1 … total"
     yield f"{updates}neuron", (), lambda v: ascend(v) and bool((np.diff(v) > 0).all()), ascending
+
+
+def _of_kept(seen: Findings, row: int, layer: int, activations: np.ndarray | None) -> Iterator[_Law]:
+    """Of bits that are kept in part, or may be: what was counted is that of whose are kept, and says whose these are;
+    those of others are 0 once they are thinned. `activations` is what results agree on, None where there are none."""
+    bits, kept, frequency = f"layers/{layer:02d}/active", f"layers/{layer:02d}/kept", "results/neurons/frequency"
+    counts = seen.counts.get(layer, {})
+    counted = counts.get("activations") if activations is None else activations
+    if layer not in seen.thinned:
+        if counts:
+            total = f"as many for each neuron of layer {layer} as were counted"
+            yield bits, (), lambda a: np.array_equal(a, counts["activations"]), total
+        return
+    if not seen.sound(kept):
+        return
+    attributes = (seen.store.metadata(kept) or {}).get("attributes") or {}
+    if seen.sound(frequency):
+        seldom = seen.store.read(frequency)[row] <= attributes.get("frequency", -1)
+    else:
+        seldom = counts["frequency"] <= attributes.get("frequency", -1) if counts else None
+    if seldom is not None:
+        yield kept, (), lambda k: np.array_equal(k, seldom), "neurons that are active as rarely as its attribute says"
+
+    def as_counted(active: np.ndarray, k: np.ndarray) -> bool:
+        same = counted is None or np.array_equal(active[k], counted[k])
+        return same and not (attributes["thinned"] and active[~k].any())
+
+    yield bits, (kept,), as_counted, f"activations of layer {layer} as were counted of whose are kept, 0 of the others"
 
 
 def _of_run(seen: Findings) -> Iterator[_Law]:
