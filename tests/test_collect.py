@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -208,47 +203,6 @@ def test_interrupted_and_continued_is_undisturbed(
     leftover.write_bytes(b"torn")
     collect(tiny_model, corpus, tmp_path / "r.zarr")
     assert snapshot(tmp_path / "r.zarr") == snapshot(tmp_path / "whole.zarr")
-
-
-CHILD = """
-import sys
-from pathlib import Path
-from typing import Any
-from neurolens.collect import DataSpec, collect
-collect(sys.argv[1], DataSpec((Path(sys.argv[2]),)), sys.argv[3], batch_tokens=192, block_tokens=192)
-"""
-
-
-def test_killed_and_continued_is_undisturbed(
-    tiny_model: Path, tmp_path: Path, write_jsonl: Callable[..., Path]
-) -> None:
-    """SIGKILL a cold start five times, each a random moment after some commits: the bytes of an undisturbed run."""
-    data = write_jsonl("text.jsonl", random_texts(120, seed=3))
-    path, rng, kills = tmp_path / "r.zarr", random.Random(0), 0
-
-    def start(output: Path) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tiny_model), str(data), str(output)], stderr=subprocess.DEVNULL
-        )
-
-    def commits() -> int:
-        log = log_path(path)
-        return log.read_text().count("commit") if log.exists() else 0
-
-    for _ in range(5):
-        wanted = commits() + rng.randrange(1, 40)
-        child = start(path)
-        deadline = time.monotonic() + 60
-        while commits() < wanted and child.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.02))
-        child.send_signal(signal.SIGKILL)
-        kills += child.wait() == -signal.SIGKILL
-    assert kills == 5
-    assert 0 < Store.open(path).progress().mean() < 1
-    assert start(path).wait() == 0
-    assert start(tmp_path / "whole.zarr").wait() == 0
-    assert snapshot(path) == snapshot(tmp_path / "whole.zarr")
 
 
 def test_two_writers_exclude_each_other(tiny_model: Path, tmp_path: Path) -> None:
