@@ -21,7 +21,7 @@ lint: $(VENV)/installed-dev
 figures: $(VENV)/installed
 	@$(BIN)/python figures/make.py neurolens-demo
 
-bench: $(VENV)/installed-dev
+bench: $(VENV)/installed-bench
 	@for benchmark in benchmarks/[a-z]*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark || exit 1; done
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -33,6 +33,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/installed-dev: $(VENV)/installed
 	@$(PIP) install -qq -c constraints.txt --group dev
+	@touch $@
+
+$(VENV)/installed-bench: $(VENV)/installed-dev
+	@$(PIP) install -qq -c constraints.txt --group bench
 	@touch $@
 
 clean:

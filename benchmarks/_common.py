@@ -79,31 +79,37 @@ def ratios(times: Times, ours: str, theirs: str) -> tuple[float, float]:
     return float(cpu), float(wall)
 
 
-def in_process(script: Path, *args: str) -> dict[str, Any]:
-    """Run a Python script: the JSON object of its last line, and `own_GB`, its anonymous memory when seen at its most.
+def in_process(
+    script: Path,
+    *args: str,
+    seen: Callable[[int], Mapping[str, float]] = lambda process: {"own_GB": memory(process, "RssAnon")},
+    every: float = 0.02,
+) -> dict[str, Any]:
+    """Run a Python script: the JSON object of its last line, and each figure that `seen` gives of the process when at
+    its most, looked at `every` so many seconds; by default `own_GB`, its anonymous memory.
 
     Raises SystemExit if it fails.
     """
     with subprocess.Popen([sys.executable, str(script), *args], stdout=subprocess.PIPE) as process:
-        own = 0.0
+        most: dict[str, float] = {}
         while process.poll() is None:
-            own = max(own, memory(process.pid, "RssAnon"))
-            time.sleep(0.02)
+            most |= {name: max(value, most.get(name, 0.0)) for name, value in seen(process.pid).items()}
+            time.sleep(every)
         assert process.stdout is not None
         said = process.stdout.read()
     if process.returncode:
         raise SystemExit(f"{script.name} {' '.join(args)} failed")
-    return {**json.loads(said.splitlines()[-1]), "own_GB": own}
+    return {**json.loads(said.splitlines()[-1]), **most}
 
 
-def memory(process: int | str, field: str) -> float:
-    """A size in what the kernel says of a process, in GB; 0 when it has ended. Its highest peak is `VmHWM`; that of
-    `ru_maxrss` begins with its parent's, which it was copied from."""
+def memory(process: int | str, *fields: str) -> float:
+    """A size, or several together, in what the kernel says of a process, in GB; 0 when it has ended. Its highest peak
+    is `VmHWM`; that of `ru_maxrss` begins with its parent's, which it was copied from."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
-    return next((int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith(field)), 0.0)
+    return sum(int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith(fields))
 
 
 def at_most(value: float, bound: float) -> dict[str, Any]:
