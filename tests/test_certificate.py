@@ -274,15 +274,15 @@ def test_every_field_is_documented() -> None:
 def test_an_incomplete_run(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is committed in all layers is certified; the run continues to the bytes it would have had."""
     whole, path = recorded(tiny_model, tmp_path / "whole.zarr"), tmp_path / "r.zarr"
-    commit, seen = Store.commit, []
+    write_bits, seen = Store.write_bits, []
 
     def stop(*args: Any) -> None:
         if len(seen) == stops:
             raise KeyboardInterrupt
         seen.append(1)
-        commit(*args)
+        write_bits(*args)
 
-    monkeypatch.setattr(Store, "commit", stop)
+    monkeypatch.setattr(Store, "write_bits", stop)
     for stops in (2, 5):  # the first block lacks a layer; then the second one does
         seen.clear()
         with pytest.raises(KeyboardInterrupt):

@@ -30,6 +30,7 @@ from neurolens.contrast import ContrastRules
 from neurolens.corpus import Corpus
 from neurolens.curves import PositionRules
 from neurolens.detectors import Rules
+from neurolens.keep import SPARSE
 from neurolens.run import Run, open_run
 from neurolens.store import Store
 from neurolens.tables import STRENGTHS, TYPES
@@ -52,6 +53,16 @@ def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     path = tmp_path_factory.mktemp("docs") / "r.zarr"
     collect(tiny_model, Corpus.from_tokens(tokens, label=np.arange(16) % 2, label_names=("a", "b")), path)
     analyze_run(path)
+    return open_run(path)
+
+
+@pytest.fixture(scope="module")
+def sparse(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that keeps the bits of rarely active neurons."""
+    tokens = np.random.default_rng(5).integers(4, 40, (4, POSITIONS), dtype=np.int32)
+    tokens[:, 0] = 2
+    path = tmp_path_factory.mktemp("sparse") / "r.zarr"
+    collect(tiny_model, Corpus.from_tokens(tokens), path, layers=[0], keep_bitmaps="sparse")
     return open_run(path)
 
 
@@ -107,8 +118,13 @@ def stored(run: Run) -> dict[str, tuple[tuple[str, ...], str]]:
     return found
 
 
-def test_store_page_has_every_array_and_no_other(run: Run) -> None:
-    said, there = documented(), stored(run)
+def test_store_page_has_every_array_and_no_other(run: Run, sparse: Run) -> None:
+    """Most are there in every run; what says whose bits are kept, where not all are."""
+    said, there = documented(), {**stored(sparse), **stored(run)}
+    assert stored(sparse).keys() - stored(run).keys() == {"layers/LL/kept"}
+    assert sparse.store.attributes("layers/00/kept") == {"frequency": SPARSE, "thinned": True}
+    assert f"`frequency` is the one up to which neurons are kept, {SPARSE}; `thinned`" in STORE
+    assert sparse.store.attrs["keep_bitmaps"] == "sparse" and run.store.attrs["keep_bitmaps"] == "all"
     assert said.keys() == there.keys()
     for name, (dims, kind, _) in said.items():
         assert dims == there[name][0], name

@@ -20,26 +20,27 @@ PACKAGE = Path(neurolens.__file__).parent
 LAYERS = [
     {""},
     {"bits", "kernels", "sources", "weights", "options", "demo", "demo.text", "certificate", "budget"}
-    | {"testing.rules", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"},
+    | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"},
     {"compressed", "lanes", "verdict", "context", "info", "information", "curves", "schema"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
     {"records", "profile", "testing.draft", "testing.disguise", "testing.shapes"},
     {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
     {"corpus", "hub", "demo.train", "testing.planted"},
-    {"variables", "store", "checkpoint", "testing"},
+    {"variables", "store", "checkpoint", "slots", "testing"},
     {"stream"},
     {"decoder", "parts", "nested", "committer"},
     {"counts", "spool", "vocabulary", "tokens", "identity", "inspection.findings"},
     {"plan", "loop"},
     {"planner", "probe"},
     {"activity", "detectors", "contrast", "positional", "updates", "examples", "plots.text"}
-    | {f"inspection.{checks}" for checks in ("attributes", "arrays", "chunks", "text", "laws", "fingerprints")},
+    | {f"inspection.{checks}" for checks in ("attributes", "arrays", "chunks", "text", "laws", "fingerprints")}
+    | {"inspection.spools"},
     {"scan", "projection", "reference", "plots.sheet", "card", "results"},
     {"scanner"},
-    {"plots.activity", "plots.ngrams", "plots.positions", "plots.contrast", "neuron", "facts"},
+    {"plots.activity", "plots.ngrams", "plots.positions", "plots.contrast", "neuron", "facts", "inspection.kept"},
     {"plots.updates", "plots.positional"},
     {"plots.examples"},
-    {"analyze", "plots", "export", "inspection"},
+    {"analyze", "plots", "export", "inspection", "mend"},
     {"data", "run", "verify", "keep"},
     {"collect"},
     {"certify"},
@@ -54,7 +55,7 @@ TESTING = {module for module in RANK if module.split(".")[0] == "testing"}
 HOMES = {
     "numpy": None,
     "scipy": {"information", "curves"},
-    "tqdm": {"loop", "data", "analyze", "certify", "inspection.chunks"},
+    "tqdm": {"loop", "data", "analyze", "certify", "inspection.chunks", "inspection.spools"},
     "click": {"cli", "options"},
     "pyarrow": {"compressed", "records", "export"},
     "numba": {"bits", "kernels", "lanes", "ranges"},
@@ -80,7 +81,7 @@ HOMES = {
     "tokenizers": {"testing.checkpoint", "demo.train"},
     "safetensors": {"weights"},
     "zarr": {"store"},
-    "xxhash": {"spool"},
+    "xxhash": {"slots", "spool"},
     "matplotlib": PLOTS,
     "pandas": {"tables"},
     "xarray": {"tables"},
@@ -90,11 +91,11 @@ FREE_OF = {
     "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "tables"}
     | {"store", "export", "run", "plots", "vocabulary", "parts", "scan", "card", "neuron", "verdict"}
     | {"updates", "nulls", "shares", "information", "bootstrap", "curves", "positional", "contrast", "tokens"}
-    | {"schema"}
+    | {"schema", "slots", "scanner", "mend", "inspection.kept", "inspection.spools"}
     | {f"inspection.{name}" for name in ("findings", "attributes", "arrays", "chunks", "text", "laws")},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
     | {"weights", "hub", "detectors", "tables", "plots", "vocabulary", "updates", "nulls", "shares", "projection"}
-    | {"information", "bootstrap", "curves", "positional", "contrast", "tokens", "scan", "stream", "schema"},
+    | {"information", "bootstrap", "curves", "positional", "contrast", "tokens", "scan", "stream", "schema", "slots"},
     "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "cli"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
     | {"vocabulary", "updates", "nulls", "shares"},

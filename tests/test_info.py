@@ -11,8 +11,8 @@ from neurolens.info import describe
 
 FACTS: dict[str, Any] = {
     "path": "r.zarr", "model": "m", "layers": [0, 3], "neurons_per_layer": 200, "tokens": 4096, "sequences": 64,
-    "positions": 64, "labels": {"code": 1024, "a\x1bb": 1024, "math": 2048}, "dtype": "fp32", "blocks_done": 1,
-    "blocks": 1, "block_tokens": 4096, "stored_bytes": 10**6, "raw_bytes": 10**7, "certificate": None,
+    "positions": 64, "labels": {"code": 1024, "a\x1bb": 1024, "math": 2048}, "dtype": "fp32", "keep_bitmaps": "all",
+    "blocks_done": 1, "blocks": 1, "block_tokens": 4096, "stored_bytes": 10**6, "raw_bytes": 10**7, "certificate": None,
     "analyzed": ["dead"], "entropy_bytes": 2 * 10**6, "stored_over_entropy": 0.5, "dead": [20, 0],
     "dead_but_bos": [1, 0], "dead_frequency_upper_bound": 0.001, "mean_frequency_of_alive": [0.1, 0.2],
 }  # fmt: skip
@@ -65,6 +65,21 @@ def test_neurons_of_one_label() -> None:
     (line,) = told(label_only=two, label_silent=two)  # silent in one is active in the other
     assert line.startswith("one label")
     assert told(label_only=counts((0, 0)), label_silent=counts((0, 0))) == []
+
+
+def test_whose_bits_are_kept() -> None:
+    """A run without its bits does not read as if they took nothing."""
+
+    def bits(**facts: Any) -> str:
+        return next(line for line in describe({**FACTS, **facts}) if line.startswith("bits "))
+
+    assert bits() == "bits        1.0 MB on disk; raw 10.0 MB (0.100 of it); entropy 2.0 MB (0.500 of it)"
+    assert bits(keep_bitmaps="none", stored_bytes=0, stored_over_entropy=None) == (
+        "bits        0.0 MB on disk, dropped once counted; raw 10.0 MB; entropy 2.0 MB"
+    )
+    assert bits(keep_bitmaps="sparse", stored_over_entropy=None, analyzed=[]) == (
+        "bits        1.0 MB on disk, those of neurons active on at most 1% kept once counted; raw 10.0 MB"
+    )
 
 
 @pytest.mark.parametrize("lines", [demonstrate._positional, demonstrate._contrast])

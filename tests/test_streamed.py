@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from neurolens.checkpoint import Checkpoint
 from neurolens.cli import run as neurolens
 from neurolens.collect import collect
 from neurolens.decoder import Decoder, shape_of
+from neurolens.plan import OVERHEAD
 from neurolens.planner import make_plan
 from neurolens.store import Store
 from neurolens.stream import Copy
@@ -447,7 +448,7 @@ def test_the_plan_of_a_large_model_holds_two_layers() -> None:
     shape = Shape(64, 36864, 9216, 2048, 1_019_000_000, 480_000_000, 2)  # 66b
     cut: dict[str, Any] = {"dtype": "fp16", "batch_tokens": 2048, "block_tokens": 2048}
     streamed = make_plan(shape, (1, 2048), weights="streamed", **cut)
-    assert 7e9 < streamed.memory_bytes < 8e9
+    assert 7e9 < streamed.memory_bytes - OVERHEAD < 8e9
     assert 130e9 < make_plan(shape, (1, 2048), **cut).memory_bytes < 133e9
     assert "weights streamed, 130.43 GB read once" in " ".join(streamed.lines())
 
@@ -476,7 +477,7 @@ def test_other_weights_are_refused_before_anything_is_written(tiny_model: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
-# -- a GPU -------------------------------------------------------------------------------------------------------------
+# -- a GPU, and one that is played -------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -484,3 +485,44 @@ def test_other_weights_are_refused_before_anything_is_written(tiny_model: Path, 
 def test_a_gpu_is_filled_beside_what_it_computes(deep_model: Path, tmp_path: Path, dtype: str) -> None:
     resident = collected(deep_model, tmp_path / "resident.zarr", "resident", dtype=dtype, device="cuda")
     assert collected(deep_model, tmp_path / "streamed.zarr", "streamed", dtype=dtype, device="cuda") == resident
+
+
+class Played:
+    """Streams and events of CUDA, as a list of what is asked of them."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def note(self, name: str, result: Any = None) -> Callable[..., Any]:
+        return lambda *_, **__: self.calls.append(name) or result
+
+    def patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        empty = torch.empty
+        names = ("synchronize", "record_event", "wait_event")
+        stream: Any = type("Stream", (), {name: self.note(name) for name in names})()
+        monkeypatch.setattr(torch, "empty", lambda *size, pin_memory, **options: empty(*size, **options))
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+        monkeypatch.setattr(torch.cuda, "stream", lambda entered: nullcontext())
+        monkeypatch.setattr(torch.Tensor, "record_stream", self.note("record_stream"))
+
+
+def test_the_way_to_a_gpu_is_that_of_every_layer(deep_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One buffer, which is waited for before it is filled again; computing waits for copies; the weights are those of
+    the checkpoint. The device is the CPU, streams are played: what they do to time is not shown."""
+    from neurolens.stream import SideStream
+
+    played, decoder = Played(), Decoder.load(Checkpoint(deep_model), streamed=True)
+    played.patch(monkeypatch)
+    stream, held = decoder._stream, weights_of(deep_model)
+    assert stream is not None
+    most = max(value.numel() for value in held.values())
+    stream._mover = SideStream(torch.device("cpu"), torch.float32, most)
+    seen = 0
+    for number, module in stream.layers(LAYERS):
+        for name, value in module.state_dict().items():
+            assert torch.equal(value, held[f"model.decoder.layers.{number}.{name}"])
+            seen += 1
+    assert seen == len(held) - 4
+    assert played.calls.count("synchronize") == seen == played.calls.count("record_stream")
+    assert played.calls.count("record_event") == LAYERS == played.calls.count("wait_event")
