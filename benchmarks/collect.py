@@ -165,7 +165,7 @@ def spans_of(decoder: Any) -> Iterator[Spans]:
         ),
         (Store, "write_bits", spans.around("compression and writing", Store.write_bits)),
         (Store, "mark", spans.around("compression and writing", Store.mark)),
-        (store_module, "_fsync", spans.around("fsync", store_module._fsync)),
+        (store_module, "sync", spans.around("fsync", store_module.sync)),
         (Decoder, "embed", spans.around("forward", Decoder.embed)),
         (Decoder, "_caller", lambda self, layer: spans.around("forward", caller(self, layer))),
     ]

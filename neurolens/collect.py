@@ -162,12 +162,16 @@ def collect(
             )
         store = Store.open(output, write=True)
         store.clean()
-        with Keeper(store, plan.keep, say) as keeper:
-            keeper.recover()
-            spools = _Spools(plan, folder, identity, decoder, DTYPES[dtype], say)
-            run_windows(decoder, store, corpus, plan.window_blocks, spools.open, keeper.layer_complete)
+        spools = _Spools(plan, folder, identity, decoder, DTYPES[dtype], say)
+        if plan.keep == "all":
+            run_windows(decoder, store, corpus, plan.window_blocks, spools.open)
             spools.remove()
-            keeper.finish()
+        else:
+            with Keeper(store, plan.keep, say) as keeper:
+                keeper.recover()
+                run_windows(decoder, store, corpus, plan.window_blocks, spools.open, keeper.layer_complete)
+                spools.remove()
+                keeper.finish()
     return Store.open(output)
 
 

@@ -42,8 +42,6 @@ class Keeper:
 
     def recover(self) -> None:
         """End what was begun, and take back the marks of layers of which neither bits nor counts are there."""
-        if self._keep == "all":
-            return
         store, done = self._store, self._store.progress()
         wanted, again = done.copy(), []
         for row, layer in enumerate(store.layers):
@@ -65,8 +63,6 @@ class Keeper:
 
     def layer_complete(self, layer: int) -> None:
         """Count a layer whose bits are all there, if that is not done, and give up those that are not kept."""
-        if self._keep == "all":
-            return
         path = scan_path(self._store.path, layer)
         if not path.exists():
             save_scan(path, self._scanning().scan(layer), self._asked)
@@ -78,8 +74,6 @@ class Keeper:
 
     def finish(self) -> None:
         """Write the results of all layers, mark them, and remove the files."""
-        if self._keep == "all":
-            return
         store = self._store
         paths = [scan_path(store.path, layer) for layer in store.layers]
         withdraw(store, FROM_BITS)  # of results that were damaged nothing stays

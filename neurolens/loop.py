@@ -5,7 +5,7 @@
             for block:                         # the unit of context order, of commit and of resume
                 for batch:  hidden, active = layer(hidden)
                 commit                         # by a second thread, while the next block is computed
-            keeper.layer_complete              # a run that does not keep its bits: counted, then dropped
+            layer_complete                     # a run that does not keep its bits: counted, then dropped
 
 A window of one block with resident weights is the ordinary run; a window of the whole corpus reads every weight once
 and has a layer complete before the next one begins.
@@ -38,12 +38,13 @@ def run_windows(
     corpus: Corpus,
     window_blocks: int,
     open_spool: OpenSpool,
-    layer_complete: Callable[[int], object] = lambda layer: None,
+    layer_complete: Callable[[int], object] | None = None,
 ) -> None:
     """Every block that lacks a mark, through every layer up to the last one that it lacks, window by window.
 
-    `layer_complete` is called with each recorded layer that a window has been through, once it is on the disk. Raises
-    NeurolensError for a layer that yields values that are not finite, and what else goes wrong.
+    `layer_complete` is called with each recorded layer that a window has been through, once it is on the disk; without
+    it the next layer begins while the last block is still committed. Raises NeurolensError for a layer that yields
+    values that are not finite, and what else goes wrong.
     """
     marks, blocks = store.progress(), store.blocks
     lacking = {
@@ -70,7 +71,7 @@ def run_windows(
                                 last = number == lacking[block.index][-1]
                                 work.run(block, number, layer, record=number in lacking[block.index], last=last)
                                 bar.update(block.tokens)
-                        if number in store.layers:
+                        if layer_complete is not None and number in store.layers:
                             committer.drain()
                             layer_complete(number)
 

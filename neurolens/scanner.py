@@ -19,6 +19,7 @@ from neurolens import NeurolensError, first_line, variables
 from neurolens.bootstrap import Bootstrap
 from neurolens.curves import PositionRules, Ranges
 from neurolens.detectors import TOP, Rules
+from neurolens.durable import sync, writing
 from neurolens.positional import Positional
 from neurolens.scan import SAMPLES, Scan, join_scans, scan_rows
 from neurolens.store import Store
@@ -115,16 +116,9 @@ def save_scan(path: Path, scan: Scan, asked: Asked) -> None:
     said = {**asked.marks(), "arrays": sorted(arrays)}  # a zip whose list is damaged lacks some
     arrays[ASKED] = np.array(json.dumps(said, sort_keys=True))
     path.parent.mkdir(exist_ok=True)
-    made = path.with_name(path.name + ".making")
-    with made.open("wb") as file:
+    with writing(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    made.rename(path)
-    for folder in (path.parent, path.parent.parent):
-        handle = os.open(folder, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
+    sync(path.parent.parent)  # the folder may be new
 
 
 def load_scan(path: Path, asked: Asked) -> Scan:

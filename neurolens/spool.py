@@ -27,6 +27,7 @@ from torch import Tensor
 from neurolens import IncompleteError, NeurolensError
 from neurolens.committer import Written
 from neurolens.corpus import Block
+from neurolens.durable import writing
 from neurolens.slots import (
     DESCRIPTION,
     Slot,
@@ -187,7 +188,8 @@ class DiskSpool:
         with _named_error(self._folder):
             os.fsync(self._files[slot.number])
             entry = {"block": block, "layers": slot.layers, "hashes": slot.hashes}
-            write_durably(entry_path(self._folder, slot.number), json.dumps(entry).encode())
+            with writing(entry_path(self._folder, slot.number)) as file:
+                file.write(json.dumps(entry).encode())
 
     def free(self, slot: Slot) -> None:
         """Give a slot to whoever waits for one."""
@@ -277,7 +279,8 @@ def open_spool(
             if known != description:
                 try:
                     spool.reserve(largest)  # now, so that it cannot run out later
-                    write_durably(folder / DESCRIPTION, json.dumps(description).encode())
+                    with writing(folder / DESCRIPTION) as file:
+                        file.write(json.dumps(description).encode())
                 except OSError:
                     clear_spool(folder)
                     raise
@@ -286,21 +289,6 @@ def open_spool(
     finally:
         if spool is not None:
             spool.close()
-        os.close(handle)
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a small file so that, whenever the power fails, the whole of it is there or the one before."""
-    made = path.with_name(path.name + ".making")
-    with made.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    made.rename(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
         os.close(handle)
 
 

@@ -26,6 +26,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from neurolens import IncompleteError, NeurolensError, UsageError, first_line
 from neurolens.corpus import Block, Corpus, blocks
+from neurolens.durable import MAKING, sync, sync_tree
 from neurolens.schema import row_bytes
 
 SCHEMA = 1
@@ -67,7 +68,7 @@ class Store:
         positions, tokens = corpus.shape[1], corpus.tokens.size
         if tokens >= 1 << 32:
             raise NeurolensError(f"the corpus has {tokens} tokens; a run holds at most {(1 << 32) - 1}")
-        made = path.with_name(path.name + ".making")
+        made = path.with_name(path.name + MAKING)
         shutil.rmtree(made, ignore_errors=True)
         attributes = {
             "schema": SCHEMA,
@@ -101,9 +102,9 @@ class Store:
             if vocabulary is not None:
                 store._write("vocabulary/bytes", vocabulary["bytes"], ("byte",))
                 store._write("vocabulary/start", vocabulary["start"].astype("<i8"), ("boundary",))
-            _fsync_tree(made)
+            sync_tree(made)
             made.rename(path)
-            _fsync(path.parent)
+            sync(path.parent)
         return cls.open(path)
 
     @classmethod
@@ -301,8 +302,8 @@ class Store:
             marks = column[:, block.index]
             marks[self.layers.index(layer)] = 1
             column[:, block.index] = marks
-            _fsync(self.path / f"progress/c/0/{block.index}")
-            _fsync(self.path / "progress/c/0")
+            sync(self.path / f"progress/c/0/{block.index}")
+            sync(self.path / "progress/c/0")
 
     def drop_bits(self, layer: int) -> None:
         """Remove the bits of a layer, which have been counted; nothing happens if they are gone."""
@@ -334,9 +335,9 @@ class Store:
     def _sync_bits(self, layer: int, block: int) -> None:
         folder = self.path / f"layers/{layer:02d}/active/c"
         for chunk in folder.glob(f"*/{block}"):
-            _fsync(chunk)
-            _fsync(chunk.parent)
-        _fsync(folder)
+            sync(chunk)
+            sync(chunk.parent)
+        sync(folder)
 
     def unmark(self, wanted: np.ndarray) -> None:
         """Take marks back, so that collect does these again: all but those of `wanted`, bool `(layer, block)`.
@@ -352,8 +353,8 @@ class Store:
                     same = False
                 if not same:
                     column[:, block] = marks
-                    _fsync(self.path / f"progress/c/0/{block}")
-            _fsync(self.path / "progress/c/0")
+                    sync(self.path / f"progress/c/0/{block}")
+            sync(self.path / "progress/c/0")
 
     def restore_bits(self, layer: int) -> None:
         """Make the array of a layer's bits one of which all are collected, its marks being taken back: its metadata,
@@ -362,7 +363,7 @@ class Store:
         with _disk(self.path):
             (self.path / f"layers/{layer:02d}/active/zarr.json").unlink(missing_ok=True)
             self._make_bits(layer)
-            _fsync_tree(self.path / f"layers/{layer:02d}")
+            sync_tree(self.path / f"layers/{layer:02d}")
 
     def restore_group(self, name: str) -> None:
         """Write the metadata of a group, which cannot be read, anew, without attributes; what is in it stays."""
@@ -382,14 +383,14 @@ class Store:
         with _disk(self.path):
             node: Any = self._group[name] if self.has(name) else self._group.create_group(name)
             node.attrs.put(dict(attributes))
-            _fsync(self.path / name / "zarr.json")
-            _fsync(self.path / name)
+            sync(self.path / name / "zarr.json")
+            sync(self.path / name)
 
     def settle(self, *folders: str) -> None:
         """Make sure that what was written below these is on the disk, so that a mark never outlives what it marks."""
         with _disk(self.path):
             for folder in folders:
-                _fsync_tree(self.path / folder)
+                sync_tree(self.path / folder)
 
     def remove(self, name: str) -> None:
         """Remove an array or group with all that is in it; nothing happens if there is none."""
@@ -514,18 +515,3 @@ def _removed_on_error(folder: Path) -> Iterator[None]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _fsync_tree(path: Path) -> None:
-    for folder, _, files in os.walk(path):
-        for name in files:
-            _fsync(Path(folder, name))
-        _fsync(Path(folder))

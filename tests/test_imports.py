@@ -19,7 +19,7 @@ PACKAGE = Path(neurolens.__file__).parent
 # A module imports only from layers above its own line. "" is the package itself, `neurolens/__init__.py`.
 LAYERS = [
     {""},
-    {"bits", "kernels", "sources", "weights", "options", "demo", "demo.text", "certificate", "budget"}
+    {"bits", "kernels", "sources", "weights", "options", "demo", "demo.text", "certificate", "budget", "durable"}
     | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"},
     {"compressed", "lanes", "verdict", "context", "info", "information", "curves", "schema"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},

@@ -24,7 +24,7 @@ from neurolens.committer import Written
 from neurolens.corpus import Block
 from neurolens.probe import _disk_rate
 from neurolens.slots import describe_spool, remove_spool
-from neurolens.spool import DiskSpool, write_durably
+from neurolens.spool import DiskSpool
 from neurolens.store import Store, log_path
 from neurolens.testing import random_opt
 from neurolens.testing.kills import Report, in_process
@@ -145,7 +145,7 @@ def test_nothing_is_left_by_a_stop_at_the_very_end(
 
 def test_another_runs_spool_stays(tmp_path: Path) -> None:
     description = {"run": "another", "slots": 0}
-    write_durably(tmp_path / "spool.json", json.dumps(description).encode())
+    (tmp_path / "spool.json").write_text(json.dumps(description))
     remove_spool(tmp_path, "this")
     assert describe_spool(tmp_path) == description
     handle = os.open(tmp_path, os.O_RDONLY)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from neurolens.durable import MAKING
 from neurolens.inspection.findings import Findings, brief
 from neurolens.parts import PARTS
 from neurolens.schema import Expected, row_bytes, table
@@ -124,7 +125,7 @@ def note_foreign(seen: Findings) -> None:
     if partial:
         files = f"{partial} file{'s'[: partial > 1]} {PARTIAL}"
         seen.remarks.append(f"{files}: left by a write that was stopped; the next collect or analyze removes them")
-    making = path.with_name(path.name + ".making")
+    making = path.with_name(path.name + MAKING)
     if making.exists():
         seen.remarks.append(f"{making}: left by a collect that was stopped; it may be removed")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from neurolens import NeurolensError, first_line
+from neurolens.durable import MAKING
 from neurolens.inspection.findings import Findings
 from neurolens.scanner import Asked, has_all_bits, load_scan, scan_path
 
@@ -83,7 +84,7 @@ def _check_scans(seen: Findings, wrong: dict[int, str]) -> None:
         return
     ours = {scan_path(seen.store.path, layer): layer for layer in seen.store.layers}
     for path in sorted(folder.iterdir()):
-        if path.name.endswith(".making"):
+        if path.name.endswith(MAKING):
             seen.remarks.append(f"{path}: left by a collect that was stopped; it may be removed")
         elif path not in ours:
             seen.remarks.append(f"{path}: a file that is not neurolens'; it may be removed")

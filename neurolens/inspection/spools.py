@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from neurolens.durable import MAKING
 from neurolens.inspection.findings import Findings
 from neurolens.slots import (
     DESCRIPTION,
@@ -44,7 +45,7 @@ def _check(seen: Findings, folder: Path) -> None:
     if seen.complete:
         seen.remarks.append(f"{folder}: left by a collect that was stopped; it is not needed and may be removed")
         return
-    for path in sorted(folder.glob("*.making")):
+    for path in sorted(folder.glob(f"*{MAKING}")):
         seen.remarks.append(f"{path}: left by a write that was stopped; it may be removed")
     if not (folder / DESCRIPTION).exists():
         seen.remarks.append(f"{folder}: no {DESCRIPTION}: nothing in it is used; it may be removed")
