@@ -29,6 +29,7 @@ __all__ = [
     "Corpus",
     "Counts",
     "Decoder",
+    "InUseError",
     "IncompleteError",
     "NeurolensError",
     "Run",
@@ -55,6 +56,10 @@ class IncompleteError(NeurolensError):
     """The run stopped before its end; the same command continues it."""
 
     exit_code = 3
+
+
+class InUseError(NeurolensError):
+    """Another process holds the run; it can be waited for."""
 
 
 def first_line(error: BaseException) -> str:

@@ -21,13 +21,14 @@ from neurolens.checkpoint import Checkpoint
 from neurolens.contrast import MOST_LABELS, ContrastRules, contrast_labels
 from neurolens.curves import PositionRules
 from neurolens.detectors import Rules
+from neurolens.locks import lock
 from neurolens.nulls import Controls
 from neurolens.parts import FROM_BITS, NEEDS, PARTS, mark, marks, withdraw
 from neurolens.results import write_array, write_by_layer, write_columns, write_counts, write_neurons, write_positional
 from neurolens.scan import Scan, count_covered
 from neurolens.scanner import LENGTHS, Asked, Scanner
 from neurolens.shares import summarize
-from neurolens.store import Store, lock
+from neurolens.store import Store
 from neurolens.tables import GRAMS
 from neurolens.tokens import SEED
 from neurolens.updates import Settings, project_layer

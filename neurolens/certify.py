@@ -28,8 +28,9 @@ from neurolens.collect import collect, versions
 from neurolens.corpus import Block, Corpus
 from neurolens.data import DataSpec, spec_of
 from neurolens.decoder import check_device, family_of
+from neurolens.locks import lock
 from neurolens.reference import Tally, compare_forward, load_reference
-from neurolens.store import Store, lock
+from neurolens.store import Store
 
 TOKENS = 16_384  # certified unless told: bits enough to see one flip in 10⁸, minutes even where fp32 is slow
 STRETCH_BYTES = 1 << 28  # of recorded bits, packed, that are held at a time (a batch in any case)

@@ -17,12 +17,24 @@ import click
 from click.core import ParameterSource
 
 from neurolens import NeurolensError, UsageError, __version__
-from neurolens.options import ByteSize, Group, LayerList, NeuronName, Parts, Share, TokenCount, emit, json_option
+from neurolens.options import (
+    ByteSize,
+    Group,
+    LayerList,
+    NeuronName,
+    Parts,
+    ShardName,
+    Share,
+    TokenCount,
+    emit,
+    json_option,
+)
 from neurolens.terminal import pieces
 
 if TYPE_CHECKING:
     from neurolens.checkpoint import Checkpoint
     from neurolens.run import Run
+    from neurolens.shards import Shard
 
 EXISTING = click.Path(path_type=Path)
 # how collect and certify read DATA
@@ -95,6 +107,9 @@ def cli() -> None:
     type=click.Choice(["all", "sparse", "none"]),
     help="Whose bits stay once counted: all, those active on at most 1%, none.  [all, if half the disk holds them]",
 )
+@click.option(
+    "--shard", type=ShardName(), help="A part of the blocks only, e.g. 2/4; others may do theirs at once.  [all]"
+)
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and stop.")
 @json_option
 def collect(
@@ -117,6 +132,7 @@ def collect(
     weights: str | None,
     spool: str | None,
     keep_bitmaps: str | None,
+    shard: Shard | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -125,11 +141,13 @@ def collect(
     MODEL is a folder with a HF checkpoint (OPT), or a name on the hub such as facebook/opt-125m. DATA is any
     number of files, folders, globs and hf:NAME[:CONFIG][:SPLIT] (a data set of the hub, streamed). Files are .jsonl, a
     document a line, .txt, each a document, plain or compressed (.gz .xz .bz2 .zst), or .parquet, a document a row.
-    The same command again continues a run that was stopped. A model of any size runs: what does not fit into memory
+    The same command again continues a run that was stopped; with --shard several processes or machines share one. A
+    model of any size runs: what does not fit into memory
     is read, and waits, on the disk; how is planned, and said beforehand. It changes no bit.
     """
     from neurolens.collect import DataSpec, collect
     from neurolens.plan import Plan
+    from neurolens.shards import WHOLE
 
     spec = DataSpec(data, text_key, label_key, tokens, dict(shares), seq_len)
     result = collect(
@@ -147,13 +165,18 @@ def collect(
         keep_bitmaps=keep_bitmaps,
         memory=memory,
         device_memory=device_memory,
+        shard=shard or WHOLE,
         dry_run=dry_run,
         say=say,
     )
-    if not dry_run:
+    if isinstance(result, Plan):
+        if as_json:
+            emit(result.facts())
+        return
+    if result.progress().all():
         say(f"{output}: collected; next: neurolens analyze {output}")
     if as_json:
-        emit(result.facts() if isinstance(result, Plan) else _facts(output))
+        emit(_facts(output))
 
 
 @cli.command()
@@ -409,6 +432,40 @@ def _paint(role: str, text: str) -> str:
         "head": {"bold": True}, "mark": {"bold": True, "fg": "yellow"}, "yes": {"fg": "green"}, "no": {"fg": "red"},
     }  # fmt: skip
     return click.style(text, **colours[role])
+
+
+@cli.command()
+@click.argument("job", type=EXISTING)
+@click.option("-o", "--output", type=EXISTING, help="Folder for the runs.  [the job's name, here]")
+@click.option("--scheduler", help="Address of a dask scheduler whose workers do it.  [the job's cluster, or none]")
+@click.option("--dry-run", is_flag=True, help="Say what each run would take, and stop.")
+@json_option
+def study(job: Path, output: Path | None, scheduler: str | None, dry_run: bool, as_json: bool) -> None:
+    """Collect and analyze all runs of JOB, a TOML file, and compare them.
+
+    What is done is left alone, what was stopped continues, and a run that fails is named at the end while the others
+    go on (exit code 3). Text is tokenised once for all runs that read it alike.
+    """
+    from neurolens.jobs import read_job
+    from neurolens.study import plan_study, run_study
+
+    asked = read_job(job)
+    folder = output or Path(asked.name)
+    if dry_run:
+        planned = plan_study(asked, folder, say)
+        if as_json:
+            emit({"runs": planned.facts()})
+        else:
+            for line in planned.lines():
+                click.echo("".join(pieces(line)))
+        click.get_current_context().exit(planned.exit_code)
+    found = run_study(asked, folder, scheduler=scheduler, say=say)
+    if as_json:
+        emit(vars(found))
+    else:
+        for line in found.lines():
+            click.echo("".join(pieces(line)))
+    click.get_current_context().exit(found.exit_code)
 
 
 @cli.command()

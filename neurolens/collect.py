@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from neurolens import NeurolensError
 from neurolens.budget import MARGIN, free_disk, free_memory, own_memory
 from neurolens.checkpoint import Checkpoint
+from neurolens.corpora import share_corpus
 from neurolens.corpus import Block, Corpus
 from neurolens.data import DataSpec, describe, read_corpus, spec_of
 from neurolens.decoder import (
@@ -32,15 +34,17 @@ from neurolens.decoder import (
 )
 from neurolens.documents import Document
 from neurolens.identity import check_corpus, check_output, check_same, continue_as, versions
-from neurolens.keep import Keeper, is_finished, remove_scans
+from neurolens.keep import Keeper, end_shards, is_finished, remove_scans
+from neurolens.locks import lock, log_path
 from neurolens.loop import run_windows
 from neurolens.plan import Plan
 from neurolens.planner import Budget, make_plan
 from neurolens.probe import measure_rates
+from neurolens.shards import WHOLE, Shard
 from neurolens.slots import describe_spool, fingerprint_run, remove_spool, spool_folder, spool_size
 from neurolens.sources import find_sources
 from neurolens.spool import MemorySpool, Spool, open_spool
-from neurolens.store import Store, lock
+from neurolens.store import Store
 from neurolens.vocabulary import Vocabulary
 
 
@@ -61,6 +65,8 @@ def collect(
     keep_bitmaps: str | None = None,
     memory: int | None = None,
     device_memory: int | None = None,
+    shard: Shard = WHOLE,
+    corpora: Path | None = None,
     dry_run: bool = False,
     say: Callable[[str], object] = lambda line: None,
 ) -> Store | Plan:
@@ -75,10 +81,12 @@ def collect(
     process; by default what is free, less a tenth), unless it is given: `weights`, `resident` or `streamed`;
     `window_tokens`, after how many the next layer is due; `spool`, where hidden states wait, `memory` or a folder.
     `keep_bitmaps`: `all`, `sparse` or `none`, what stays of a layer's bits once they are counted, by default all if
-    that fits half of the free disk, else none; results are the same.
+    that fits half of the free disk, else none; results are the same. `shard` does a part of the blocks; several
+    processes may do theirs at once, and the one that ends last counts and drops bits that are not to be kept.
+    `corpora`: a folder in which tokenised text is kept for other runs that read the same.
 
-    Returns the complete Store, or with `dry_run` the Plan. `say` receives what a user should know, a line at a time.
-    Raises UsageError, NeurolensError, and IncompleteError where the same call continues.
+    Returns the Store, complete unless it lacks other shards, or with `dry_run` the Plan. `say` receives what a user
+    should know, a line at a time. Raises UsageError, NeurolensError, and IncompleteError where the same call continues.
     """
     output = Path(output)
     check_device(device)
@@ -88,9 +96,10 @@ def collect(
     spec = data if isinstance(data, (Corpus, DataSpec)) else spec_of(data)
     sources = [] if isinstance(spec, Corpus) else find_sources(spec.paths, say=say)
     existing = Store.open(output) if output.exists() else None
-    corpus = spec if isinstance(spec, Corpus) else read_corpus(spec, sources, checkpoint, shape.positions, say)
+    read = read_corpus if corpora is None else partial(share_corpus, corpora)
+    corpus = spec if isinstance(spec, Corpus) else read(spec, sources, checkpoint, shape.positions, say)
     check_corpus(corpus, checkpoint, shape)
-    identity = {  # what two runs must share to be one
+    of_text = {  # what two runs must share to be one; with how the text is cut, below
         "checkpoint": checkpoint.fingerprint(),
         "tokenizer": checkpoint.tokenizer_fingerprint(),
         "dtype": dtype,
@@ -99,41 +108,53 @@ def collect(
         "corpus_fingerprint": corpus.fingerprint(),
     }
     place = None if spool is None else "memory" if spool == "memory" else "disk"
-    folder = spool_folder(output, Path(spool) if spool and place == "disk" else None)
-    finished = existing is not None and is_finished(existing)
+    parent = Path(spool) if spool and place == "disk" else None
+    folder = spool_folder(output, parent, shard)
     measure = partial(measure_rates, checkpoint, shape, corpus=corpus.shape, dtype=dtype, device=device, spool=folder)
     build_model(checkpoint)  # what this imports is part of what the process takes
-    plan = make_plan(
-        shape,
-        corpus.shape,
-        layers=layers,
-        dtype=dtype,
-        batch_tokens=batch_tokens,
-        block_tokens=block_tokens,
-        window_tokens=window_tokens,
-        weights=weights,
-        spool=place if describe_spool(folder) is None else "disk",  # of a run that was stopped: it goes on from there
-        keep=keep_bitmaps,
-        budget=None if finished else _budget(memory, device, device_memory, output, folder),
-        base=own_memory(),
-        unmapped=checkpoint.unmapped_bytes(),
-        rates=None if finished else measure,
-        existing=existing,
-    )
-    for line in plan.lines():
-        say(line)
+
+    def plan_beside(existing: Store | None) -> Plan:
+        finished = existing is not None and (is_finished(existing) or _is_done(existing, shard))
+        plan = make_plan(
+            shape,
+            corpus.shape,
+            layers=layers,
+            dtype=dtype,
+            batch_tokens=batch_tokens,
+            block_tokens=block_tokens,
+            window_tokens=window_tokens,
+            weights=weights,
+            spool=place if describe_spool(folder) is None else "disk",  # of a run that was stopped: it goes on there
+            keep=keep_bitmaps,
+            budget=None if finished else _budget(memory, device, device_memory, output, folder),
+            base=own_memory(),
+            unmapped=checkpoint.unmapped_bytes(),
+            rates=None if finished else measure,
+            existing=existing,
+            shard=shard,
+        )
+        for line in plan.lines():
+            say(line)
+        return plan
+
+    plan = plan_beside(existing)
     if dry_run:
         return plan
     check_output(output)
-    identity |= {
-        "layers": plan.layers,
-        "batch_sequences": plan.batch_sequences,
-        "block_sequences": plan.block_sequences,
-        "keep_bitmaps": plan.keep,
-    }
-    with lock(output):
-        if existing is None and output.exists():
-            existing = Store.open(output)  # made by another process while the corpus was read
+    with ExitStack() as held:
+        if existing is None or shard.whole:  # shards hold a run together, but one of them makes it alone
+            held.enter_context(lock(output, wait=not shard.whole))
+        if existing is None and output.exists():  # made by another process while the corpus was read
+            existing = Store.open(output)
+            if not shard.whole:
+                held.close()
+                plan = plan_beside(existing)  # perhaps of other blocks
+        identity = of_text | {
+            "layers": plan.layers,
+            "batch_sequences": plan.batch_sequences,
+            "block_sequences": plan.block_sequences,
+            "keep_bitmaps": plan.keep,
+        }
         if existing is not None:
             check_same(existing, identity)
             if is_finished(existing):
@@ -142,37 +163,54 @@ def collect(
                 say(f"{output} is complete; nothing to do")
                 return existing
             continue_as(existing, say)
-        # before anything is written: it may not fit
-        decoder = Decoder.load(checkpoint, dtype=dtype, device=device, streamed=plan.weights == "streamed")
-        if existing is None:
-            provenance = {
-                "model": {"id": str(model), "revision": checkpoint.commit, "config": checkpoint.config},
-                "corpus": {} if isinstance(spec, Corpus) else describe(spec, sources),
-                "threads": torch.get_num_threads(),
-                "versions": versions(),
-            }
-            Store.create(
-                output,
-                {**provenance, **identity},
-                corpus,
-                layers=plan.layers,
-                neurons=shape.neurons,
-                sequences_per_block=plan.block_sequences,
-                vocabulary=_vocabulary(checkpoint, say),
-            )
-        store = Store.open(output, write=True)
+        if existing is None or not _is_done(existing, shard):
+            # before anything is written: it may not fit
+            decoder = Decoder.load(checkpoint, dtype=dtype, device=device, streamed=plan.weights == "streamed")
+            if existing is None:
+                provenance = {
+                    "model": {"id": str(model), "revision": checkpoint.commit, "config": checkpoint.config},
+                    "corpus": {} if isinstance(spec, Corpus) else describe(spec, sources),
+                    "threads": torch.get_num_threads(),
+                    "versions": versions(),
+                }
+                Store.create(
+                    output,
+                    {**provenance, **identity},
+                    corpus,
+                    layers=plan.layers,
+                    neurons=shape.neurons,
+                    sequences_per_block=plan.block_sequences,
+                    vocabulary=_vocabulary(checkpoint, say),
+                )
+            if not shard.whole:
+                held.close()  # the others may begin
+                held.enter_context(lock(output, shard))
+            store = Store.open(output, write=True)
+            store.journal = log_path(output, shard)
+            _run(plan, decoder, store, corpus, _Spools(plan, folder, identity, decoder, DTYPES[dtype], say), say)
+    return Store.open(output) if shard.whole else end_shards(output, parent, say)
+
+
+def _is_done(store: Store, shard: Shard) -> bool:
+    """Whether nothing is left to do for a shard but to end the run; of a whole run that is not known beforehand."""
+    return not shard.whole and bool(np.all(shard.part(list(store.progress().T))))
+
+
+def _run(
+    plan: Plan, decoder: Decoder, store: Store, corpus: Corpus, spools: _Spools, say: Callable[[str], object]
+) -> None:
+    """Do what is not done, as planned."""
+    if plan.shard.whole:
         store.clean()
-        spools = _Spools(plan, folder, identity, decoder, DTYPES[dtype], say)
-        if plan.keep == "all":
-            run_windows(decoder, store, corpus, plan.window_blocks, spools.open)
+    if plan.drops:
+        with Keeper(store, plan.keep, say) as keeper:
+            keeper.recover()
+            run_windows(decoder, store, corpus, plan.window_blocks, spools.open, keeper.layer_complete)
             spools.remove()
-        else:
-            with Keeper(store, plan.keep, say) as keeper:
-                keeper.recover()
-                run_windows(decoder, store, corpus, plan.window_blocks, spools.open, keeper.layer_complete)
-                spools.remove()
-                keeper.finish()
-    return Store.open(output)
+            keeper.finish()
+    else:
+        run_windows(decoder, store, corpus, plan.window_blocks, spools.open, shard=plan.shard)
+        spools.remove()
 
 
 class _Spools:

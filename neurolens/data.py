@@ -24,8 +24,9 @@ HUB_PATIENCE = 100_000  # documents
 class DataSpec:
     """Which text a run reads, how much of it and in which shares.
 
-    `paths` are files, folders, globs and `hf:NAME[:CONFIG][:SPLIT]` (docs/data.md). In their place `documents` takes
-    any iterable of (text, label) pairs or Documents; it is gone through once, to its end. Raises UsageError for both.
+    `paths` are files, folders, globs, `hf:NAME[:CONFIG][:SPLIT]` and `demo:` (docs/data.md). In their place `documents`
+    takes any iterable of (text, label) pairs or Documents; it is gone through once, to its end. Raises UsageError for
+    both.
     """
 
     paths: tuple[str | Path, ...] = ()

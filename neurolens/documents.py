@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from neurolens import NeurolensError
+from neurolens.demo import text as demo
 from neurolens.records import key_error, read_records, read_text
-from neurolens.sources import FileSource, Source
+from neurolens.sources import DemoSource, FileSource, Source
 
 TEXT_KEY = "text"
 LABEL_KEY = "meta.pile_set_name"  # where the Pile says which of its parts a document is from
@@ -41,6 +42,10 @@ def read_documents(
     for number, source in enumerate(sources):
         if isinstance(source, FileSource) and source.kind == "txt":
             yield Document(read_text(source), source.label, number, 0)
+            continue
+        if isinstance(source, DemoSource):
+            for record, (text, label) in enumerate(demo.documents("held")):
+                yield Document(text, label, number, record)
             continue
         labelled = unlabelled = 0
         for record, (where, value) in enumerate(read_records(source, keys)):

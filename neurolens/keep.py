@@ -14,8 +14,10 @@ from pathlib import Path
 
 from neurolens import NeurolensError
 from neurolens.analyze import write_scans
+from neurolens.locks import join_logs, lock
 from neurolens.parts import FROM_BITS, mark, marks, withdraw
 from neurolens.scanner import Asked, Scanner, forget_layer, has_all_bits, load_scan, save_scan, scan_path
+from neurolens.slots import fingerprint_run, remove_spool, shard_spools
 from neurolens.store import Store
 
 SPARSE = 0.01  # frequency up to which `sparse` keeps a neuron's bits: a 12th of what independent ones could take
@@ -98,6 +100,32 @@ class Keeper:
 def is_finished(store: Store) -> bool:
     """Whether all bits are collected and, in a run that does not keep them, what they say is written."""
     return bool(store.progress().all()) and (keeps(store) == "all" or set(FROM_BITS) <= set(marks(store)))
+
+
+def end_shards(path: Path, spools: Path | None, say: Callable[[str], object]) -> Store:
+    """What is left to do once all shards of a run are done, by the one that ends last: bits are counted and dropped if
+    they are not to be kept, logs become one, and what waited in the folder `spools` goes.
+
+    Returns the run, which may lack other shards. Raises as Scanner, and IncompleteError if layers must be done again.
+    """
+    store = Store.open(path)
+    marks = store.progress()
+    if not marks.all():
+        say(f"{path}: {int(marks.sum())} of {marks.size} blocks of layers are there; the rest is other shards'")
+        return store
+    with lock(path, wait=True):  # others have no more to write
+        store = Store.open(path, write=True)
+        store.clean()
+        if not is_finished(store):
+            with Keeper(store, keeps(store), say) as keeper:
+                keeper.recover()
+                store.require_complete()
+                keeper.finish()
+        remove_scans(path)
+        for folder in shard_spools(path, spools):
+            remove_spool(folder, fingerprint_run(store.attrs))
+        join_logs(path)
+    return Store.open(path)
 
 
 def remove_scans(run: Path) -> None:

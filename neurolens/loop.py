@@ -25,6 +25,7 @@ from neurolens import NeurolensError
 from neurolens.committer import Committer
 from neurolens.corpus import Block, Corpus
 from neurolens.decoder import Decoder, Layer
+from neurolens.shards import WHOLE, Shard
 from neurolens.spool import Spool
 from neurolens.store import Store
 
@@ -39,14 +40,15 @@ def run_windows(
     window_blocks: int,
     open_spool: OpenSpool,
     layer_complete: Callable[[int], object] | None = None,
+    shard: Shard = WHOLE,
 ) -> None:
-    """Every block that lacks a mark, through every layer up to the last one that it lacks, window by window.
+    """Every block of the shard that lacks a mark, through every layer up to the last one that it lacks, by windows.
 
     `layer_complete` is called with each recorded layer that a window has been through, once it is on the disk; without
     it the next layer begins while the last block is still committed. Raises NeurolensError for a layer that yields
     values that are not finite, and what else goes wrong.
     """
-    marks, blocks = store.progress(), store.blocks
+    marks, blocks = store.progress(), shard.part(store.blocks)
     lacking = {
         block.index: [store.layers[row] for row in np.flatnonzero(~marks[:, block.index]).tolist()] for block in blocks
     }

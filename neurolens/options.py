@@ -19,6 +19,7 @@ import click
 from click.core import ParameterSource
 
 from neurolens import UsageError
+from neurolens.shards import Shard
 
 PREFIX = "NEUROLENS_"
 SCALES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
@@ -113,6 +114,18 @@ class NeuronName(click.ParamType):
         if not match:
             self.fail(f"{value!r} is no neuron; expected LAYER.NEURON, for example 3.1072", param, ctx)
         return int(match[1]), int(match[2])
+
+
+class ShardName(click.ParamType):
+    """A shard: 2/4, the second of four."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
+        try:
+            return value if isinstance(value, Shard) else Shard.parse(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Share(click.ParamType):

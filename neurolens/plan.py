@@ -6,11 +6,13 @@ From shapes, and a few rates that were measured (probe.py); which of several pla
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from neurolens.decoder import Shape
+from neurolens.shards import WHOLE, Shard
 from neurolens.slots import SPARE
 
 # Costs that do not depend on the machine as much as on the code; the benchmarks named measure them
@@ -54,6 +56,7 @@ class Plan:
     unmapped       bytes of the largest file of weights that is in memory while it is read
     cached         whether the page cache holds the checkpoint from the second window on
     rates          what was measured, None for nothing
+    shard          which blocks of the run these are: it takes its own only, and keeps bitmaps until all are there
     not_chosen     other ways to do it, a line each
     """
 
@@ -74,6 +77,7 @@ class Plan:
     cached: bool = False
     rates: Rates | None = None
     not_chosen: tuple[str, ...] = ()
+    shard: Shard = WHOLE
 
     # -- sizes ---------------------------------------------------------------------------------------------------
 
@@ -88,9 +92,26 @@ class Plan:
         return -(-self.corpus[0] // self.block_sequences)
 
     @property
+    def own_blocks(self) -> int:
+        """Blocks that are done: those of the shard."""
+        first, stop = self.shard.span(self.blocks)
+        return stop - first
+
+    @property
+    def own_tokens(self) -> int:
+        """Tokens of these."""
+        first, stop = (min(at * self.block_sequences, self.corpus[0]) for at in self.shard.span(self.blocks))
+        return (stop - first) * self.corpus[1]
+
+    @property
+    def drops(self) -> bool:
+        """Whether a layer is counted, and its bits dropped, as soon as it is complete."""
+        return self.keep != "all" and self.shard.whole
+
+    @property
     def windows(self) -> int:
-        """Windows of the corpus: so many times streamed weights are read."""
-        return -(-self.blocks // self.window_blocks)
+        """Windows of these blocks: so many times streamed weights are read."""
+        return -(-self.own_blocks // self.window_blocks)
 
     @property
     def passes(self) -> int:
@@ -142,7 +163,7 @@ class Plan:
     def hidden_memory(self) -> int:
         """Hidden states that wait in memory: those of a window, or a batch on its way from and to the disk."""
         if self.spool == "memory":
-            return min(self.window_blocks, self.blocks) * self.hidden_bytes
+            return min(self.window_blocks, self.own_blocks) * self.hidden_bytes
         return 2 * self.batch_tokens * self.shape.hidden * self.bytes_per_value
 
     @property
@@ -192,12 +213,13 @@ class Plan:
     @property
     def spool_bytes(self) -> int:
         """Of the disk that the spool is on: a slot for each block, and two more."""
-        return (self.blocks + SPARE) * self.hidden_bytes if self.spool == "disk" else 0
+        return (self.own_blocks + SPARE) * self.hidden_bytes if self.spool == "disk" else 0
 
     @property
     def bits_bytes(self) -> int:
-        """Of the run's disk at most, before compression: all bits, or one layer's."""
-        return self.raw_bytes if self.keep == "all" else self.raw_bytes // len(self.layers)
+        """Of the run's disk at most, before compression: all bits, of a shard its own, or one layer's."""
+        own = len(self.layers) * self.shape.neurons * (self.own_tokens // 8)
+        return own // len(self.layers) if self.drops else own
 
     @property
     def result_bytes(self) -> int:
@@ -227,7 +249,7 @@ class Plan:
     @property
     def spool_bytes_moved(self) -> int:
         """Hidden states written to the disk and read again, between every two layers."""
-        moved = 2 * (self.passes - 1) * self.tokens * self.shape.hidden * self.bytes_per_value
+        moved = 2 * (self.passes - 1) * self.own_tokens * self.shape.hidden * self.bytes_per_value
         return moved if self.spool == "disk" else 0
 
     @cached_property
@@ -238,8 +260,8 @@ class Plan:
         stored = self.shape.parameters_per_layer * self.shape.bytes_per_stored_value
         cold = self.rates.load + stored / self.rates.read
         if self.weights == "resident":
-            return self.shape.layers * cold + self.passes * self._layer_seconds(self.tokens, 0, 0)
-        total, left = 0.0, self.tokens
+            return self.shape.layers * cold + self.passes * self._layer_seconds(self.own_tokens, 0, 0)
+        total, left = 0.0, self.own_tokens
         for window in range(self.windows):
             tokens = min(left, self.window_blocks * self.block_tokens)
             load = self.rates.load if window and self.cached else cold
@@ -254,7 +276,7 @@ class Plan:
         compute = tokens * self.rates.compute
         states = tokens * self.shape.hidden * self.bytes_per_value
         commit = recorded * tokens * self.shape.neurons / 8 / COMMIT_BYTES
-        count = recorded * tokens * self.shape.neurons / SCAN_NEURONS / cores if self.keep != "all" else 0.0
+        count = recorded * tokens * self.shape.neurons / SCAN_NEURONS / cores if self.drops else 0.0
         disk = 2 * states / self.rates.spool if self.spool == "disk" else 0.0
         if self.gpu:
             link = 0.0 if self.hidden_there else 2 * states / LINK_BYTES
@@ -265,7 +287,7 @@ class Plan:
     def kill_seconds(self) -> float:
         """What a kill costs at most: a window's layers anew, or on a disk the two blocks of a layer under way."""
         if self.spool == "disk":
-            return 2 * self.seconds / self.blocks / self.passes
+            return 2 * self.seconds / self.own_blocks / self.passes
         return self.seconds / self.windows
 
     # -- in words ------------------------------------------------------------------------------------------------
@@ -280,10 +302,12 @@ class Plan:
             "sequences": sequences,
             "positions": positions,
             "blocks": self.blocks,
+            "shard": str(self.shard),
+            "own_blocks": self.own_blocks,
             "block_tokens": self.block_sequences * positions,
             "batch_tokens": self.batch_sequences * positions,
             "windows": self.windows,
-            "window_blocks": min(self.window_blocks, self.blocks),
+            "window_blocks": min(self.window_blocks, self.own_blocks),
             "weights": self.weights,
             "spool": self.spool,
             "keep_bitmaps": self.keep,
@@ -325,15 +349,18 @@ class Plan:
         )
         gpu = f"; GPU memory {_size(self.device_bytes)}" if self.gpu else ""
         kept = {"all": "all kept", "sparse": "a layer's; rare ones kept", "none": "a layer's, dropped once counted"}
-        disk = [f"bits {_size(self.bits_bytes)} raw ({kept[self.keep]}; usually a third of that)"]
+        of_bits = kept[self.keep] if self.drops or self.keep == "all" else "its own, until all shards are there"
+        disk = [f"bits {_size(self.bits_bytes)} raw ({of_bits}; usually a third of that)"]
         disk += [f"results {_size(self.result_bytes)}"] if self.result_bytes else []
         disk += [f"hidden states {_size(self.spool_bytes)}"] if self.spool_bytes else []
         moved = [f"{_size(self.weight_bytes)} of weights"]
         moved += [f"{_size(self.spool_bytes_moved)} of hidden states to the disk and back"] if self.spool_bytes else []
+        first, stop = self.shard.span(self.blocks)
+        shard = "" if self.shard.whole else f"shard {self.shard}: blocks {first}–{stop - 1} of "
         lines = [
             f"{self.tokens:,} tokens ({sequences:,} sequences of {positions}) through {len(self.layers)} "
             f"layers of {self.shape.neurons:,} neurons",
-            f"{self.blocks} blocks of {self.block_sequences * positions:,} tokens, batches of "
+            f"{shard}{self.blocks} blocks of {self.block_sequences * positions:,} tokens, batches of "
             f"{self.batch_sequences * positions:,}; {self.name()}",
             f"memory at most {total:.2f} GB ({parts}){gpu}",
             f"disk at most: {', '.join(disk)}; moved: {', '.join(moved)}",
@@ -341,10 +368,22 @@ class Plan:
         if self.rates is None:
             return lines
         lines.append(
-            f"time about {_time(self.seconds)} ({self.tokens / self.seconds:,.0f} tokens a second); a kill costs at "
-            f"most {_time(self.kill_seconds)}"
+            f"time about {_time(self.seconds)} ({self.own_tokens / self.seconds:,.0f} tokens a second); a kill costs "
+            f"at most {_time(self.kill_seconds)}"
         )
         return [*lines, *(f"not chosen: {line}" for line in self.not_chosen)]
+
+
+def summarize(name: str, plans: Sequence[Plan]) -> str:
+    """What one run, or several one after another, would take, in a line: memory at most, disk and time together."""
+    memory = max(plan.base + plan.memory_bytes for plan in plans)
+    gpu = max(plan.device_bytes for plan in plans)
+    disk = sum(plan.bits_bytes + plan.result_bytes for plan in plans)
+    return (
+        f"{name}: {sum(plan.own_tokens for plan in plans):,} tokens, memory {_size(memory)}"
+        f"{f', GPU memory {_size(gpu)}' if gpu else ''}, disk {_size(disk)} raw, about "
+        f"{_time(sum(plan.seconds for plan in plans))}"
+    )
 
 
 def describe_alternative(plan: Plan, why: str) -> str:

@@ -11,6 +11,7 @@ from neurolens.corpus import block_sequences
 from neurolens.decoder import WEIGHTS, Shape
 from neurolens.plan import SPOOLS, Plan, Rates, describe_alternative
 from neurolens.schema import KEEP
+from neurolens.shards import WHOLE, Shard
 from neurolens.store import Store
 
 BATCH_TOKENS = 4096  # enough for matrix products to run at full speed; larger only costs memory
@@ -48,15 +49,17 @@ def make_plan(
     unmapped: int = 0,
     rates: Callable[[int], Rates] | None = None,
     existing: Store | None = None,
+    shard: Shard = WHOLE,
 ) -> Plan:
     """The plan of a run over a corpus of shape (S, T): of those that fit, the one that is done first.
 
     `layers` defaults to all. `batch_tokens` and `block_tokens` default to those of an `existing` run, else to
     BATCH_TOKENS and BLOCK_TOKENS, or the largest that fit. `weights`, `spool` and `keep` (WEIGHTS, SPOOLS, KEEP) are
     chosen where they are None, `keep` from what the disk has. `window_tokens`: rather than as many as fit. `base`: what
-    the process has taken; `unmapped`: see Plan. `rates` measures, for batches of so many sequences; without it the
-    order of preference is weights resident, streamed, states on a disk. Raises UsageError for layers that the model
-    does not have, and for choices that are none; NeurolensError, with the least that would do, if nothing fits.
+    the process has taken; `unmapped`, `shard`: see Plan. `rates` measures, for batches of so many sequences; without it
+    the order of preference is weights resident, streamed, states on a disk. Raises UsageError for layers that the model
+    does not have, a shard without blocks, and choices that are none; NeurolensError, with the least that would do, if
+    nothing fits.
     """
     budget = budget or Budget()
     chosen = sorted(set(range(shape.layers) if layers is None else layers))
@@ -68,7 +71,7 @@ def make_plan(
         if value is not None and value not in names:
             raise UsageError(f"unknown {what} {value!r}; expected {' or '.join(names)}")
     width, gpu = 4 if dtype == "fp32" else 2, budget.device is not None
-    rough = Plan(shape, corpus, chosen, 1, 1, width, gpu=gpu, base=base, unmapped=unmapped)
+    rough = Plan(shape, corpus, chosen, 1, 1, width, gpu=gpu, base=base, unmapped=unmapped, shard=shard)
     if keep is None:
         keep = "all" if rough.raw_bytes <= KEPT_SHARE * budget.disk else "none"
         if existing is not None:
@@ -80,6 +83,11 @@ def make_plan(
         if rates is not None and batch not in measured:
             measured[batch] = rates(batch)
         cut = replace(rough, batch_sequences=batch, block_sequences=block, rates=measured.get(batch))
+        if not cut.own_blocks:
+            raise UsageError(
+                f"--shard {shard}: the run has {cut.blocks} blocks of {cut.block_tokens:,} tokens; expected at most "
+                "as many shards, or smaller --block-tokens"
+            )
         plans = list(_ways(cut, budget, weights, spool, window_tokens))
         fitting = [plan for plan in plans if not _excess(plan, budget)]
         if fitting:
@@ -129,11 +137,11 @@ def _ways(
         spool = "memory"  # a disk holds all states at once
     for kind in WEIGHTS if weights is None else [weights]:
         for place in SPOOLS if spool is None else [spool]:
-            if place == "disk" and kind == "resident" and cut.keep == "all" and spool is None:
+            if place == "disk" and kind == "resident" and not cut.drops and spool is None:
                 continue  # a block at a time in memory is as good
             for there in [True, False] if cut.gpu and place == "memory" else [False]:
-                plan = replace(cut, weights=kind, spool=place, hidden_there=there, window_blocks=cut.blocks)
-                if place == "memory" and cut.keep == "all":
+                plan = replace(cut, weights=kind, spool=place, hidden_there=there, window_blocks=cut.own_blocks)
+                if place == "memory" and not cut.drops:
                     plan = _windowed(plan, budget, window_tokens)
                 yield replace(plan, cached=_stored(plan) <= budget.memory - plan.memory_bytes)
 
@@ -148,9 +156,9 @@ def _windowed(plan: Plan, budget: Budget, window_tokens: int | None) -> Plan:
     there, taken = budget.memory, one.memory_bytes
     if plan.hidden_there and budget.device is not None:
         there, taken = budget.device, one.device_bytes
-    most = 1 + max(0, int(min((there - taken) / max(1, one.hidden_bytes), plan.blocks)))
-    windows = -(-plan.blocks // most)
-    return replace(plan, window_blocks=-(-plan.blocks // windows))
+    most = 1 + max(0, int(min((there - taken) / max(1, one.hidden_bytes), plan.own_blocks)))
+    windows = -(-plan.own_blocks // most)
+    return replace(plan, window_blocks=-(-plan.own_blocks // windows))
 
 
 def _stored(plan: Plan) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from typing import Any
 import xxhash
 
 from neurolens.corpus import Block
+from neurolens.shards import PATTERN, WHOLE, Shard
 
 SPARE = 2  # slots more than blocks: one that is filled, one whose commit is under way
 DESCRIPTION = "spool.json"
@@ -41,9 +43,19 @@ class Slot:
     hashes: list[str]
 
 
-def spool_folder(output: Path, parent: Path | None = None) -> Path:
-    """Where a run's hidden states wait, if on a disk: in `parent`, or beside the run."""
-    return (parent or output.parent) / f"{output.name}.spool"
+def spool_folder(output: Path, parent: Path | None = None, shard: Shard = WHOLE) -> Path:
+    """Where hidden states of a run, or of a shard of it, wait, if on a disk: in `parent`, or beside the run."""
+    return (parent or output.parent) / f"{output.name}{shard.suffix}.spool"
+
+
+def shard_spools(output: Path, parent: Path | None = None) -> dict[Path, Shard]:
+    """The folders of all shards' hidden states that are there."""
+    folders = {}
+    for folder in sorted((parent or output.parent).glob(f"{glob.escape(output.name)}{PATTERN}.spool")):
+        shard = Shard.of_suffix(folder.name.removeprefix(output.name).removesuffix(".spool"))
+        if shard is not None:
+            folders[folder] = shard
+    return folders
 
 
 def fingerprint_run(attrs: Mapping[str, Any]) -> str:

@@ -1,9 +1,13 @@
-"""What a user names → sources: files known by their endings, folders, globs, data sets of the hub. Opens nothing."""
+"""What a user names → sources: files known by their endings, folders, globs, data sets of the hub, the demo's text.
+
+Opens nothing.
+"""
 
 from __future__ import annotations
 
 import glob
 import os
+import platform
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,6 +21,7 @@ COMPRESSIONS = (".gz", ".xz", ".bz2", ".zst")
 EXPECTED = f".jsonl or .txt, plain or compressed ({', '.join(COMPRESSIONS)}), or .parquet"
 
 HUB = "hf:"
+DEMO = "demo:"
 SPLIT = "train"
 SPLITS = ("train", "validation", "test")  # alone after a NAME they are its split, anything else its configuration
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -65,17 +70,31 @@ class HubSource:
         return {"hub": self.name, "config": self.config or None, "split": self.split}
 
 
-Source = FileSource | HubSource
+@dataclass(frozen=True)
+class DemoSource:
+    """Text that every Python has: code, prose and math, the part that the embedded model has not seen."""
+
+    label = "demo"
+
+    def __str__(self) -> str:
+        return DEMO
+
+    def describe(self) -> dict[str, Any]:
+        """What a run remembers of it: another Python has slightly other text."""
+        return {"demo": "held", "python": platform.python_version()}
+
+
+Source = FileSource | HubSource | DemoSource
 
 
 def find_sources(names: Iterable[str | Path], *, say: Say = lambda line: None) -> list[Source]:
     """The sources that the names mean, in their order; no names, no sources.
 
     A name is a file, a folder (all readable files below it, sorted; hidden ones are left out), a glob (where nothing
-    of this name exists; its files, sorted) or `hf:NAME[:CONFIG][:SPLIT]`. A file that is named itself, or by a glob,
-    has its name without the endings as label; one found in a folder that of the folder it lies in, since files of a
-    folder are mostly pieces of one text. `.json` in a folder is taken for metadata and left out. What is left out for
-    its ending is counted and said. Raises UsageError for a name that means nothing readable, NeurolensError for a
+    of this name exists; its files, sorted), `hf:NAME[:CONFIG][:SPLIT]` or `demo:`. A file that is named itself, or by a
+    glob, has its name without the endings as label; one found in a folder that of the folder it lies in, since files
+    of a folder are mostly pieces of one text. `.json` in a folder is taken for metadata and left out. What is left out
+    for its ending is counted and said. Raises UsageError for a name that means nothing readable, NeurolensError for a
     folder that cannot be listed.
     """
     sources: list[Source] = []
@@ -83,6 +102,8 @@ def find_sources(names: Iterable[str | Path], *, say: Say = lambda line: None) -
         text, path = str(name), Path(name)
         if text.startswith(HUB):
             sources.append(parse_hub(text))
+        elif text == DEMO:
+            sources.append(DemoSource())
         elif path.is_dir():
             sources += _of_folder(path, say)
         elif path.is_file():
@@ -90,7 +111,7 @@ def find_sources(names: Iterable[str | Path], *, say: Say = lambda line: None) -
         elif glob.has_magic(text) and not path.exists():
             sources += _of_glob(text, say)
         else:
-            raise UsageError(f"no file {text}; give existing files ({EXPECTED}), folders, globs or {HUB}NAME")
+            raise UsageError(f"no file {text}; give existing files ({EXPECTED}), folders, globs, {HUB}NAME or {DEMO}")
     return sources
 
 

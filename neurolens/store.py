@@ -1,17 +1,16 @@
-"""Store: a run on disk, one zarr v3 group. The schema, provenance, progress marks, the lock; the only zarr import.
+"""Store: a run on disk, one zarr v3 group. The schema, provenance, progress marks; the only zarr import.
 
 `docs/store.md` documents the schema to the byte. What holds:
 
 * A run appears whole: it is made beside its place and renamed into it.
 * A block's bits are on the disk before its mark is: chunks, fsync, mark, fsync. What has no mark is done again.
-* Nothing but the arrays and their metadata is inside the group; times and hosts go to `RUN.zarr.log` beside it,
-  which also carries the lock.
+* Nothing but the arrays and their metadata is inside the group; times and hosts go to `RUN.zarr.log` beside it, which
+  also carries the lock (locks.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -27,6 +26,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from neurolens import IncompleteError, NeurolensError, UsageError, first_line
 from neurolens.corpus import Block, Corpus, blocks
 from neurolens.durable import MAKING, sync, sync_tree
+from neurolens.locks import log_path
 from neurolens.schema import row_bytes
 
 SCHEMA = 1
@@ -41,7 +41,7 @@ class Store:
     """A run on disk. Open with `Store.open`, make with `Store.create`."""
 
     def __init__(self, path: Path, group: zarr.Group) -> None:
-        self.path, self._group = path, group
+        self.path, self._group, self.journal = path, group, log_path(path)
         self.attrs: dict[str, Any] = {"keep_bitmaps": "all", **group.attrs}
 
     # -- making and opening ------------------------------------------------------------------------------------
@@ -398,9 +398,10 @@ class Store:
             shutil.rmtree(self.path / name, ignore_errors=not (self.path / name).exists())
 
     def log(self, **entry: Any) -> None:
-        """Append a line to the log beside the run: times and hosts, which are no part of what is reproduced."""
+        """Append a line to the `journal`, the log beside the run unless it is set to another: times and hosts, which
+        are no part of what is reproduced."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": os.uname().nodename, **entry})
-        with _disk(self.path), log_path(self.path).open("a", encoding="utf-8") as file:
+        with _disk(self.path), self.journal.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def _make_bits(self, layer: int) -> None:
@@ -448,45 +449,6 @@ class Store:
         array = self._make(name, values.shape, values.dtype.str, dims, chunks, attributes, overwrite=True)
         if values.size:
             array[...] = values
-
-
-def log_path(path: Path) -> Path:
-    """The log beside a run, which also carries its lock."""
-    return path.with_name(path.name + ".log")
-
-
-@contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold the run at `path` (which need not exist yet) for writing; the lock ends with the process in any case."""
-    try:
-        handle = log_path(path).open("a", encoding="utf-8")
-    except OSError as error:
-        raise NeurolensError(f"cannot write beside {path}: {error.strerror}; choose another output") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise NeurolensError(f"{path} is in use by another process; wait for it to end") from error
-        yield
-
-
-@contextlib.contextmanager
-def still(path: Path) -> Iterator[None]:
-    """Keep others from writing the run at `path` while it is read; several may read. Nothing is written for it.
-
-    Raises NeurolensError if the run is being written.
-    """
-    with contextlib.ExitStack() as held:
-        try:
-            handle = held.enter_context(log_path(path).open("rb"))
-        except OSError:  # no log beside it, as beside a copy, or not ours to read: nobody to wait for
-            handle = None
-        if handle is not None:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise NeurolensError(f"{path} is being written by another process; wait for it to end") from error
-        yield
 
 
 @contextlib.contextmanager

@@ -14,8 +14,9 @@ from neurolens import UsageError
 from neurolens.inspection import inspect_run
 from neurolens.inspection.findings import Damage
 from neurolens.inspection.fingerprints import find_checkpoint
+from neurolens.locks import lock, still
 from neurolens.mend import mend as mend_run
-from neurolens.store import Store, lock, still
+from neurolens.store import Store
 
 
 @dataclass(frozen=True)

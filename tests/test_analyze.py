@@ -26,9 +26,10 @@ from neurolens.contrast import ContrastRules
 from neurolens.corpus import Corpus
 from neurolens.curves import PositionRules
 from neurolens.detectors import Rules
+from neurolens.locks import lock
 from neurolens.parts import PARTS, marks, withdraw
 from neurolens.run import open_run
-from neurolens.store import Store, lock
+from neurolens.store import Store
 from neurolens.tables import GRAMS
 from neurolens.updates import Settings
 

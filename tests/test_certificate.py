@@ -23,9 +23,10 @@ from neurolens.certify import certify
 from neurolens.cli import run as neurolens
 from neurolens.collect import collect
 from neurolens.corpus import Corpus
+from neurolens.locks import lock
 from neurolens.reference import BUCKETS, NOT_FINITE, histogram, load_reference, percentile
 from neurolens.run import open_run
-from neurolens.store import Store, lock
+from neurolens.store import Store
 
 SEQUENCES, BATCH = 22, 4  # six batches, the last one short; three blocks of two batches
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

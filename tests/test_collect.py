@@ -15,9 +15,10 @@ from neurolens import NeurolensError, UsageError
 from neurolens.collect import DataSpec, collect
 from neurolens.corpus import Corpus, pack_documents
 from neurolens.documents import Document
+from neurolens.locks import log_path
 from neurolens.plan import Plan
 from neurolens.run import open_run
-from neurolens.store import Store, log_path
+from neurolens.store import Store
 
 BATCH = 4 * POSITIONS
 
@@ -206,7 +207,7 @@ def test_interrupted_and_continued_is_undisturbed(
 
 
 def test_two_writers_exclude_each_other(tiny_model: Path, tmp_path: Path) -> None:
-    from neurolens.store import lock
+    from neurolens.locks import lock
 
     with lock(tmp_path / "r.zarr"), pytest.raises(NeurolensError, match="another process"):
         collect(tiny_model, random_corpus(4), tmp_path / "r.zarr")

@@ -19,11 +19,11 @@ PACKAGE = Path(neurolens.__file__).parent
 # A module imports only from layers above its own line. "" is the package itself, `neurolens/__init__.py`.
 LAYERS = [
     {""},
-    {"bits", "kernels", "sources", "weights", "options", "demo", "demo.text", "certificate", "budget", "durable"}
+    {"bits", "kernels", "sources", "weights", "demo", "demo.text", "certificate", "budget", "durable", "shards"}
     | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"},
-    {"compressed", "lanes", "verdict", "context", "info", "information", "curves", "schema"}
+    {"compressed", "options", "locks", "lanes", "verdict", "context", "info", "information", "curves", "schema"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
-    {"records", "profile", "testing.draft", "testing.disguise", "testing.shapes"},
+    {"records", "profile", "jobs", "engine", "testing.draft", "testing.disguise", "testing.shapes"},
     {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
     {"corpus", "hub", "demo.train", "testing.planted"},
     {"variables", "store", "checkpoint", "slots", "testing"},
@@ -42,8 +42,9 @@ LAYERS = [
     {"plots.examples"},
     {"analyze", "plots", "export", "inspection", "mend"},
     {"data", "run", "verify", "keep"},
+    {"corpora", "index"},
     {"collect"},
-    {"certify"},
+    {"certify", "study"},
     {"demo.demonstrate"},
     {"cli"},
 ]
@@ -56,7 +57,7 @@ HOMES = {
     "numpy": None,
     "scipy": {"information", "curves"},
     "tqdm": {"loop", "data", "analyze", "certify", "inspection.chunks", "inspection.spools"},
-    "click": {"cli", "options"},
+    "click": {"cli", "options", "jobs"},
     "pyarrow": {"compressed", "records", "export"},
     "numba": {"bits", "kernels", "lanes", "ranges"},
     "llvmlite": {"kernels", "lanes"},
@@ -73,6 +74,7 @@ HOMES = {
         "weights",
         "collect",
         "certify",
+        "study",
         "reference",
         "demo.train",
     }
@@ -82,6 +84,9 @@ HOMES = {
     "safetensors": {"weights"},
     "zarr": {"store"},
     "xxhash": {"slots", "spool"},
+    "dask": {"engine"},
+    "distributed": {"engine"},
+    "dask_jobqueue": {"engine"},
     "matplotlib": PLOTS,
     "pandas": {"tables"},
     "xarray": {"tables"},
@@ -92,6 +97,7 @@ FREE_OF = {
     | {"store", "export", "run", "plots", "vocabulary", "parts", "scan", "card", "neuron", "verdict"}
     | {"updates", "nulls", "shares", "information", "bootstrap", "curves", "positional", "contrast", "tokens"}
     | {"schema", "slots", "scanner", "mend", "inspection.kept", "inspection.spools"}
+    | {"jobs", "engine", "index", "locks", "shards"}
     | {f"inspection.{name}" for name in ("findings", "attributes", "arrays", "chunks", "text", "laws")},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
     | {"weights", "hub", "detectors", "tables", "plots", "vocabulary", "updates", "nulls", "shares", "projection"}
@@ -99,7 +105,7 @@ FREE_OF = {
     "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "cli"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
     | {"vocabulary", "updates", "nulls", "shares"},
-    "numpy": {"", "options", "documents", "checkpoint", "weights", "hub"},
+    "numpy": {"", "options", "jobs", "engine", "locks", "shards", "documents", "checkpoint", "weights", "hub"},
 }
 NAMES_ITS_MODULES_AT_RUN_TIME = {"", "demo.text"}  # importlib: the lazy names of the package; standard library modules
 LEAVES = {*TESTING, "demo.train", "cli"}  # for people and tests; nothing of the package needs them

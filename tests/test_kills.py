@@ -22,10 +22,11 @@ from neurolens.cli import run as neurolens
 from neurolens.collect import collect
 from neurolens.committer import Written
 from neurolens.corpus import Block
+from neurolens.locks import log_path
 from neurolens.probe import _disk_rate
 from neurolens.slots import describe_spool, remove_spool
 from neurolens.spool import DiskSpool
-from neurolens.store import Store, log_path
+from neurolens.store import Store
 from neurolens.testing import random_opt
 from neurolens.testing.kills import Report, in_process
 

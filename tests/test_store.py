@@ -17,8 +17,9 @@ from neurolens.collect import collect
 from neurolens.corpus import Corpus
 from neurolens.detectors import Rules
 from neurolens.facts import entropy_bytes
+from neurolens.locks import lock
 from neurolens.run import open_run
-from neurolens.store import Store, lock
+from neurolens.store import Store
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "store.md"
 

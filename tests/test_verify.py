@@ -17,8 +17,9 @@ from neurolens.analyze import analyze_run
 from neurolens.cli import run as neurolens
 from neurolens.collect import collect
 from neurolens.corpus import Corpus
+from neurolens.locks import lock
 from neurolens.parts import PARTS
-from neurolens.store import Store, lock
+from neurolens.store import Store
 from neurolens.verify import verify_run
 
 pytestmark = pytest.mark.usefixtures("hasty")

@@ -13,11 +13,12 @@ from neurolens.activity import dead_upper_bound, mean_frequency_of_alive
 from neurolens.analyze import analyze_run
 from neurolens.checkpoint import Checkpoint
 from neurolens.collect import collect
-from neurolens.corpus import Corpus, pack_documents
-from neurolens.demo.text import documents
-from neurolens.documents import Document
+from neurolens.corpus import Corpus
+from neurolens.data import DataSpec, read_corpus
+from neurolens.decoder import shape_of
 from neurolens.plots import FIGURES, draw, drawable, save
 from neurolens.run import Run, open_run
+from neurolens.sources import DEMO, find_sources
 
 MODEL = Path(__file__).with_name("model")
 RUN = "demo.zarr"  # in the folder
@@ -48,11 +49,8 @@ def demonstrate(
 
 def demo_corpus(model: Path, tokens: int) -> Corpus:
     """Held-out documents of this Python installation, in equal shares of code, prose and math."""
-    checkpoint = Checkpoint(model)
-    texts = (Document(text, label, 0, i) for i, (text, label) in enumerate(documents("held")))
-    return pack_documents(
-        texts, checkpoint.encoder(), positions=int(checkpoint.config["max_position_embeddings"]), tokens=tokens
-    )
+    checkpoint, spec = Checkpoint(model), DataSpec((DEMO,), tokens=tokens)
+    return read_corpus(spec, find_sources(spec.paths), checkpoint, shape_of(checkpoint).positions)
 
 
 def summary(run: Run) -> list[str]:

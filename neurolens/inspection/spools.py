@@ -12,8 +12,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from neurolens.corpus import Block
 from neurolens.durable import MAKING
 from neurolens.inspection.findings import Findings
+from neurolens.shards import WHOLE, Shard
 from neurolens.slots import (
     DESCRIPTION,
     Slot,
@@ -23,24 +25,27 @@ from neurolens.slots import (
     is_whole,
     lay_out,
     read_entry,
+    shard_spools,
     slot_path,
     spool_folder,
 )
 
 
 def check_spools(seen: Findings) -> None:
-    """The run's spool in the folder that was given for it and in that of the run, if they are there."""
+    """Spools of the run and of its shards in the folder that was given for them and in that of the run."""
     run = seen.store.path
     places = [run.parent, *([seen.spool] if seen.spool and seen.spool.resolve() != run.parent.resolve() else [])]
     for place in places:
         folder = spool_folder(run, place)
-        if folder.is_dir():
-            _check(seen, folder)
-        elif place == seen.spool:
+        found = {folder: WHOLE} if folder.is_dir() else {}
+        found |= shard_spools(run, place)
+        for each, shard in found.items():
+            _check(seen, each, shard)
+        if not found and place == seen.spool:
             seen.remarks.append(f"no hidden states wait in {folder}")
 
 
-def _check(seen: Findings, folder: Path) -> None:
+def _check(seen: Findings, folder: Path, shard: Shard) -> None:
     before, known = len(seen.damages), describe_spool(folder)
     if seen.complete:
         seen.remarks.append(f"{folder}: left by a collect that was stopped; it is not needed and may be removed")
@@ -53,7 +58,7 @@ def _check(seen: Findings, folder: Path) -> None:
     if known is not None and known.get("run") != fingerprint_run(seen.store.attrs):
         seen.remarks.append(f"{folder}: hidden states of another run, not read; collect needs another --spool")
         return
-    if known is None or not _is_laid_out(seen, known):
+    if known is None or not _is_laid_out(shard.part(seen.store.blocks), known):
         found = "unreadable" if known is None else "other slots than the run's"
         lost = "all states are lost, and collect begins anew"
         seen.damage(str(folder / DESCRIPTION), f"{found}: {lost}", "what is in the folder", ("spool", str(folder)))
@@ -62,12 +67,12 @@ def _check(seen: Findings, folder: Path) -> None:
     seen.holds(f"hidden states: those of {held} blocks wait in {folder}, and are whole", before)
 
 
-def _is_laid_out(seen: Findings, known: dict[str, Any]) -> bool:
-    """Whether a description is one of slots for the run's blocks."""
+def _is_laid_out(blocks: list[Block], known: dict[str, Any]) -> bool:
+    """Whether a description is one of slots for these blocks."""
     width = known.get("sequence_bytes")
-    if type(width) is not int or width < 1:
+    if type(width) is not int or width < 1 or not blocks:
         return False
-    return known == {"run": known["run"], **lay_out(seen.store.blocks, width)}
+    return known == {"run": known["run"], **lay_out(blocks, width)}
 
 
 def _check_slots(seen: Findings, folder: Path, width: int) -> int:
