@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint figures bench clean
+.PHONY: demo test lint figures study bench clean
 
 demo: $(VENV)/installed
 	@$(BIN)/neurolens demo -o neurolens-demo
@@ -20,6 +20,9 @@ lint: $(VENV)/installed-dev
 
 figures: $(VENV)/installed
 	@$(BIN)/python figures/make.py neurolens-demo
+
+study: $(VENV)/installed
+	@$(BIN)/neurolens study studies/demo-checkpoints.toml -o neurolens-study
 
 bench: $(VENV)/installed-bench
 	@for benchmark in benchmarks/[a-z]*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark || exit 1; done
@@ -40,4 +43,4 @@ $(VENV)/installed-bench: $(VENV)/installed-dev
 	@touch $@
 
 clean:
-	rm -rf $(VENV) neurolens-demo build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) neurolens-demo neurolens-study build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ whose worker died is done by another one, a bounded number of times.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
@@ -79,10 +80,13 @@ def _start(cluster: Mapping[str, Any]) -> Any:
         raise UsageError(f"[cluster] jobs is {jobs!r}; expected a number from 1")
     try:
         if kind == LOCAL:
-            import distributed
+            from distributed import LocalCluster
 
+            known = set(inspect.signature(LocalCluster).parameters)
+            if unknown := sorted(set(settings) - known):  # it would hand them to its workers, which die of them
+                raise TypeError(f"unexpected key {unknown[0]!r}")
             settings = {"threads_per_worker": 1, "dashboard_address": None, **settings}
-            return distributed.LocalCluster(n_workers=jobs, resources=resources, **settings)
+            return LocalCluster(n_workers=jobs, resources=resources, **settings)
         import dask_jobqueue
 
         if resources:

@@ -1,0 +1,184 @@
+"""Studies: what giving out tasks costs, what a second worker brings, and how fast separate stores become one run.
+
+overhead   a study whose runs are all done by other means than its index knows: each task finds that nothing is left.
+           On one dask worker against this process, which does the same without one: milliseconds a task.
+speed-up   the same runs, one thread each, by one worker and by two, each worker warm. A run's commits and analysis
+           have threads of their own, so that one worker already uses more than one core: on two cores two workers
+           bring less than twice.
+merge      parts of a run in separate stores, whose chunks are copied and read once; and runs of two texts whose
+           blocks lie across each other, so that bits are put together anew. Raw bits a second.
+
+`--quick`: fewer runs and tokens.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _common import at_least, at_most, finish, quick_asked
+
+from neurolens.collect import collect
+from neurolens.corpus import Corpus
+from neurolens.jobs import Job, RunSpec
+from neurolens.merge import merge
+from neurolens.shards import Shard
+from neurolens.study import run_study
+from neurolens.testing import random_opt
+
+SHAPE = {"hidden_size": 128, "ffn_dim": 512, "num_hidden_layers": 4, "num_attention_heads": 4}
+WIDE = {"hidden_size": 64, "ffn_dim": 3072, "num_hidden_layers": 1, "num_attention_heads": 4}  # 125m's neurons
+POSITIONS = 256
+LOCAL = {"kind": "local", "processes": True}
+
+
+def main() -> int:
+    """Measure all three."""
+    quick = quick_asked(__doc__, "fewer runs and tokens")
+    figures: dict[str, Any] = {"quick": quick}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        job = write_job(folder, runs=4 if quick else 8, tokens=(1 << 15) if quick else (1 << 18))
+        figures |= measure_speed_up(job, folder, rounds=1 if quick else 3)
+        figures |= measure_overhead(job, folder, rounds=3 if quick else 10)
+        figures |= measure_merge(folder, blocks=4 if quick else 8, rounds=1 if quick else 3)
+    bounds = {
+        "overhead_ms_a_task": at_most(figures["overhead_ms_a_task"], 100.0),
+        "speed_up_of_two_workers": at_least(figures["speed_up_of_two_workers"], 1.2),
+        "merge_copied_MB_s": at_least(figures["merge_copied_MB_s"], 300.0),
+        "merge_woven_MB_s": at_least(figures["merge_woven_MB_s"], 60.0),
+    }
+    return finish("study", figures, bounds)
+
+
+def write_job(folder: Path, *, runs: int, tokens: int) -> Job:
+    """A study of models of one size, on random words."""
+    rng = np.random.default_rng(0)
+    texts = (bytes(row).decode() for row in rng.integers(97, 123, size=(tokens // 1000 + 1, 1100), dtype=np.uint8))
+    (folder / "text.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    specs = []
+    for number in range(runs):
+        random_opt(folder / f"opt-{number}", SHAPE, vocab_size=272, positions=POSITIONS, seed=number)
+        text = {"paths": (str(folder / "text.jsonl"),), "tokens": tokens}
+        cut = {"block_tokens": max(POSITIONS * 16, tokens // 8)}
+        specs.append(RunSpec(f"opt-{number}", str(folder / f"opt-{number}"), text, cut, threads=1))
+    return Job("bench", tuple(specs))
+
+
+def measure_speed_up(job: Job, folder: Path, *, rounds: int) -> dict[str, float]:
+    """Wall time of the study by one worker over that by two, by turns; each cluster has done a run before."""
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for turn in range(rounds):
+        for workers in (1, 2) if turn % 2 == 0 else (2, 1):
+            seconds[workers].append(_work(job, folder / f"by-{workers}", workers))
+    one, two = (float(np.median(seconds[workers])) for workers in (1, 2))
+    return {
+        "runs": len(job.runs),
+        "one_worker_s": one,
+        "two_workers_s": two,
+        "speed_up_of_two_workers": float(np.median(np.array(seconds[1]) / np.array(seconds[2]))),
+    }
+
+
+def _work(job: Job, out: Path, workers: int) -> float:
+    """Seconds from the first task given out to the last one done, by workers that have imported everything."""
+    from distributed import Client, LocalCluster
+
+    shutil.rmtree(out, ignore_errors=True)
+    with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster:
+        with Client(cluster) as client:
+            client.run(_warm, job, str(out.with_name("warm")))
+        started = time.perf_counter()
+        found = run_study(job, out, scheduler=cluster.scheduler_address)
+        seconds = time.perf_counter() - started
+    assert not found.failed, found.failed
+    return seconds
+
+
+def _warm(job: Job, folder: str) -> None:
+    """Do a run in a folder of this process."""
+    from neurolens.study import Task, do_task
+
+    own = Path(folder) / str(os.getpid())
+    own.mkdir(parents=True)
+    do_task(Task(job.runs[0], str(own)), lambda line: None)
+
+
+def measure_overhead(job: Job, folder: Path, *, rounds: int) -> dict[str, float]:
+    """What a task costs that has nothing to do: on a worker, beyond what it costs here."""
+    from distributed import Client, LocalCluster
+
+    from neurolens.study import Task, do_task
+
+    task = Task(job.runs[0], str(folder / "by-1"))
+    here, there = [], []
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+        client.get_executor(pure=False) as executor,
+    ):
+        executor.submit(do_task, task).result()  # imports
+        for _ in range(rounds):
+            started = time.perf_counter()
+            do_task(task, lambda line: None)
+            here.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            executor.submit(do_task, task).result()
+            there.append(time.perf_counter() - started)
+    return {
+        "task_here_ms": 1000 * float(np.median(here)),
+        "task_on_worker_ms": 1000 * float(np.median(there)),
+        "overhead_ms_a_task": 1000 * float(np.median(np.array(there) - np.array(here))),
+    }
+
+
+def measure_merge(folder: Path, *, blocks: int, rounds: int) -> dict[str, float]:
+    """Raw bits a second, of chunks that are copied and of blocks that are put together anew."""
+    block = 1 << 18
+    model = random_opt(folder / "wide", WIDE, vocab_size=272, positions=POSITIONS, words=272)
+    rng = np.random.default_rng(1)
+    tokens = rng.integers(4, 272, size=(blocks * block // POSITIONS, POSITIONS), dtype=np.int32)
+    tokens[:, 0] = 2
+    cut: dict[str, Any] = {"block_tokens": block, "batch_tokens": 16 * POSITIONS}
+    parts = [folder / "first.zarr", folder / "second.zarr"]
+    for number, path in enumerate(parts, 1):
+        collect(model, Corpus.from_tokens(tokens), path, shard=Shard(number, 2), **cut)
+    half = len(tokens) // 2 - block // POSITIONS // 2  # its last block is half of one: the next text lies across
+    texts = [folder / "former.zarr", folder / "latter.zarr"]
+    for path, rows in zip(texts, (tokens[:half], tokens[half:]), strict=True):
+        collect(model, Corpus.from_tokens(rows), path, **cut)
+    raw = tokens.size * WIDE["ffn_dim"] / 8 / 1e6
+    woven = (tokens.size - half // (block // POSITIONS) * block) * WIDE["ffn_dim"] / 8 / 1e6
+    copied_s, both_s = [], []
+    for _ in range(rounds):
+        copied_s.append(_merged(parts, folder / "whole.zarr"))
+        both_s.append(_merged(texts, folder / "joined.zarr"))
+    copied = float(np.median(copied_s))
+    # of the two texts' run the blocks before the seam are copied
+    return {
+        "merge_raw_MB": raw,
+        "merge_copied_MB_s": raw / copied,
+        "merge_woven_MB": woven,
+        "merge_woven_MB_s": woven / max(1e-9, float(np.median(both_s)) - copied * (raw - woven) / raw),
+    }
+
+
+def _merged(runs: list[Path], output: Path) -> float:
+    shutil.rmtree(output, ignore_errors=True)
+    started = time.perf_counter()
+    merge(runs, output)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
