@@ -181,7 +181,8 @@ class Store:
     @property
     def made_by(self) -> str:
         """The command that continues the run: `merge` for one of several texts that were read apart, else `collect`."""
-        return "merge" if "parts" in self.attrs.get("corpus", {}) else "collect"
+        corpus = self.attrs.get("corpus")
+        return "merge" if isinstance(corpus, dict) and "parts" in corpus else "collect"
 
     def require_layers(self, layers: Iterable[int]) -> None:
         """Raise UsageError unless these layers were collected."""

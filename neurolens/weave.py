@@ -6,6 +6,7 @@ at a time: rows of neurons become rows of tokens, tokens are gathered into the n
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,8 @@ def _read(source: Store, layer: int, neurons: slice, block: Block) -> np.ndarray
 def _damaged(source: Store, layer: int, block: Block, error: BaseException) -> NeurolensError:
     return NeurolensError(
         f"{source.path}: layer {layer}, block {block.index} is damaged ({first_line(error.__cause__ or error)}); give "
-        f"'neurolens verify --mend {source.path}', the 'neurolens collect' command of that run, and this one again"
+        f"'neurolens verify {shlex.quote(str(source.path))} --mend', the same 'neurolens {source.made_by}' command as "
+        "for that run, and this one again"
     )
 
 
