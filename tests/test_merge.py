@@ -9,7 +9,7 @@ import errno
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,16 @@ from neurolens.verify import verify_run
 
 VOCABULARY = 9
 NAMES = ("code", "math", "prose", "wiki")
-pytestmark = pytest.mark.usefixtures("hasty", "in_pieces")
+pytestmark = pytest.mark.usefixtures("hasty", "small_chunks")
+
+
+@pytest.fixture(scope="module")
+def small_chunks() -> Iterator[None]:
+    """Several chunks also of small blocks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neurolens.store.CHUNK_BYTES", 1 << 9)
+        patch.setattr("neurolens.store.READ_BYTES", 1 << 9)
+        yield
 
 
 @dataclass
@@ -161,7 +170,8 @@ def test_parts_give_the_run_that_was_never_divided(seed: int, count: int) -> Non
     with tempfile.TemporaryDirectory() as name:
         folder, rng = Path(name), np.random.default_rng(seed)
         whole = draw_texts(seed, 1)[0].run(folder / "whole.zarr")
-        before = [snapshot(part) for part in (parts := divide(rng, whole, folder, count))]
+        parts = divide(rng, whole, folder, count)
+        before = [snapshot(part) for part in parts]
         merge(parts, folder / "merged.zarr")
         assert snapshot(folder / "merged.zarr") == snapshot(whole)
         assert [snapshot(part) for part in parts] == before, "they are only read"
@@ -177,10 +187,10 @@ def test_texts_give_the_run_of_the_joined_text(seed: int) -> None:
         joined = join_by_hand(texts)
         assert_same_but_for_provenance(merged, joined.run(folder / "joined.zarr"))
         np.testing.assert_array_equal(read_bits(merged), joined.bits)
-        sizes = [
-            (part["sequences"], part["corpus_fingerprint"]) for part in Store.open(merged).attrs["corpus"]["parts"]
+        known = [
+            (each["sequences"], each["corpus_fingerprint"]) for each in Store.open(merged).attrs["corpus"]["parts"]
         ]
-        assert sizes == [(text.corpus.shape[0], text.corpus.fingerprint()) for text in texts]
+        assert known == [(text.corpus.shape[0], text.corpus.fingerprint()) for text in texts]
 
 
 @FEW
@@ -203,7 +213,7 @@ def test_chunks_of_another_size_are_written_anew(two: list[Path], tmp_path: Path
     parts = divide(np.random.default_rng(0), two[0], tmp_path, 2)
     merge(parts, tmp_path / "alike.zarr", say=said.append)
     assert snapshot(tmp_path / "alike.zarr") == whole and "6 blocks of layers taken over as they are, 0" in said[-1]
-    monkeypatch.setattr("neurolens.store.CHUNK_BYTES", 1 << 9)
+    monkeypatch.setattr("neurolens.store.CHUNK_BYTES", 1 << 8)
     merge(parts, tmp_path / "other.zarr", say=said.append)
     assert "0 blocks of layers taken over as they are, 6 put together" in said[-1]
     np.testing.assert_array_equal(read_bits(tmp_path / "other.zarr"), read_bits(two[0]))
@@ -278,15 +288,12 @@ def test_texts_that_a_model_has_read_apart(tiny_model: Path, tmp_path: Path, cap
     said = capsys.readouterr()
     assert json.loads(said.out)["sequences"] == 33 and "batches" not in said.err
     assert said.err.strip().splitlines()[-1] == f"{out}: merged; next: neurolens analyze {out}"
-    hand = join_by_hand(
-        [Drawn(corpus, np.zeros((1, 1, corpus.tokens.size), bool), [0], 8) for corpus in (first, second)]
-    )
-    joined = collect_blocks(tiny_model, replace(hand.corpus, notes={}), tmp_path / "joined.zarr")
+    none = [Drawn(corpus, np.zeros((1, 1, corpus.tokens.size), bool), [0], 8) for corpus in (first, second)]
+    joined = collect_blocks(tiny_model, join_by_hand(none).corpus, tmp_path / "joined.zarr")
     assert_same_but_for_provenance(out, joined)
     assert verify_run(out, tiny_model).damages == ()
     assert neurolens(["merge", *map(str, runs), "-o", str(out)]) == 0
     assert f"{out} is complete; nothing to do" in capsys.readouterr().err
-    analyze_run(out)
 
 
 def test_batches_that_are_not_whole_are_told(tiny_model: Path, tmp_path: Path) -> None:
@@ -306,9 +313,8 @@ def test_files_are_numbered_on(tiny_model: Path, tmp_path: Path, write_jsonl: Ca
     texts = ["some words, and more of them " * 9] * 2
     files = [write_jsonl(f"{i}.jsonl", texts) for i in range(3)]
     runs = [tmp_path / name for name in ("one.zarr", "none.zarr", "two.zarr")]
-    collect(tiny_model, files[:1], runs[0])
-    collect(tiny_model, random_corpus(4, 4), runs[1])
-    collect(tiny_model, files[1:], runs[2])
+    for data, run in zip((files[:1], random_corpus(4, 4), files[1:]), runs, strict=True):
+        collect(tiny_model, data, run, batch_tokens=POSITIONS, block_tokens=8 * POSITIONS)
     store = merge(runs, tmp_path / "merged.zarr")
     paths = store.attrs["corpus"]["paths"]
     assert [path and path["name"] for path in paths] == ["0.jsonl", None, "1.jsonl", "2.jsonl"]
@@ -323,7 +329,7 @@ def test_files_are_numbered_on(tiny_model: Path, tmp_path: Path, write_jsonl: Ca
 # -- stops ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stop", range(8))
+@pytest.mark.parametrize("stop", [0, 1, 3, 5])
 @pytest.mark.parametrize("kind", ["parts", "texts"])
 def test_stopped_at_any_block_the_same_command_continues(
     two: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, stop: int
@@ -339,16 +345,14 @@ def test_stopped_at_any_block_the_same_command_continues(
             raise KeyboardInterrupt
         mark(store, block, layer)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Store, "mark", stopping)
-        with pytest.raises(KeyboardInterrupt) if stop < Store.open(two[0]).progress().size else lock(tmp_path / "none"):
-            merge(runs, out)
-    if stop < Store.open(out).progress().size:
-        assert Store.open(out).progress().sum() == stop
-        (out / "layers/01/active/c/0").mkdir(parents=True, exist_ok=True)
-        (out / "layers/01/active/c/0/0.partial").write_bytes(b"a part of it")
-        with pytest.raises(IncompleteError, match="merge' command" if kind == "texts" else "collect' command"):
-            Store.open(out).require_complete()
+        merge(runs, out)
+    assert Store.open(out).progress().sum() == stop
+    (out / "layers/01/active/c/0").mkdir(parents=True, exist_ok=True)
+    (out / "layers/01/active/c/0/0.partial").write_bytes(b"a part of it")
+    with pytest.raises(IncompleteError, match="merge' command" if kind == "texts" else "collect' command"):
+        Store.open(out).require_complete()
     merge(runs, out)
     merge(runs, tmp_path / "at once.zarr")
     assert snapshot(out) == snapshot(tmp_path / "at once.zarr")
@@ -374,13 +378,14 @@ def test_a_full_disk_leaves_what_the_same_command_continues(
     assert snapshot(out) == snapshot(two[0])
 
 
-def test_damage_of_a_merged_run_is_mended_by_the_same_command(two: list[Path], tmp_path: Path) -> None:
-    out, said = merge(two, tmp_path / "merged.zarr").path, []
+def test_damage_of_a_merged_run_is_mended_by_the_same_command(tiny_model: Path, tmp_path: Path) -> None:
+    runs = [collect_blocks(tiny_model, random_corpus(n, n), tmp_path / f"{n}.zarr") for n in (12, 8)]
+    out, said = merge(runs, tmp_path / "merged.zarr").path, []
     before = snapshot(out)
-    flip(out / "layers/04/active/c/1/2")
+    flip(out / "layers/01/active/c/1/2")
     found = verify_run(out, mend=True)
     assert found.redo == ("the same 'neurolens merge' command",) and "merge' command" in found.damages[0].mends
-    merge(two, out, say=said.append)
+    merge(runs, out, say=said.append)
     assert said[-1].endswith("0 blocks of layers taken over as they are, 1 put together from others")
     assert snapshot(out) == before
 
@@ -528,9 +533,7 @@ def test_parts_of_a_run_that_will_not_keep_its_bits(tiny_model: Path, tmp_path: 
     with pytest.raises(IncompleteError, match="has all of its bits, which are not counted yet"):
         merge(parts, tmp_path / "merged.zarr")
     collect(tiny_model, corpus, tmp_path / "merged.zarr", **options)
-    ours, theirs = snapshot(tmp_path / "merged.zarr"), snapshot(done)
-    assert ours.pop("zarr.json") != theirs.pop("zarr.json")  # edited above
-    assert ours == theirs
+    assert snapshot(tmp_path / "merged.zarr") == snapshot(done)
 
 
 @pytest.mark.parametrize("kind", ["parts", "texts"])
@@ -545,10 +548,7 @@ def test_damaged_bits_are_named(two: list[Path], tmp_path: Path, kind: str, dama
         flip(chunk)
     runs = two
     if kind == "parts":
-        marks = Store.open(two[0]).progress()
-        marks[:, 0] = False
-        empty = part_of(two[0], tmp_path / "empty.zarr", np.zeros_like(marks))
-        runs = [two[0], empty]
+        runs = [two[0], part_of(two[0], tmp_path / "empty.zarr", np.zeros((2, 3), bool))]
     with pytest.raises(NeurolensError) as error:
         merge(runs, out)
     assert f"{two[0]}: layer 4, block 1 is damaged (" in str(error.value) and error.value.exit_code == 1
@@ -556,7 +556,7 @@ def test_damaged_bits_are_named(two: list[Path], tmp_path: Path, kind: str, dama
     assert not Store.open(out).progress()[1, 1:].any()
     chunk.write_bytes(sound)
     merge(runs, out)
-    assert verify_run(out).exit_code in (0, 1) and Store.open(out).progress().all()
+    assert Store.open(out).progress().all()
     assert kind == "texts" or snapshot(out) == snapshot(two[0])
 
 
