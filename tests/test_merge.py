@@ -29,6 +29,7 @@ from neurolens.analyze import analyze_run
 from neurolens.cli import run as neurolens
 from neurolens.collect import collect
 from neurolens.corpus import EOS, Block, Corpus
+from neurolens.counts import Counts
 from neurolens.join import join_corpora
 from neurolens.merge import merge
 from neurolens.store import Store, lock
@@ -230,8 +231,9 @@ def test_blocks_that_fall_together_are_taken_over(tmp_path: Path) -> None:
 
 
 def test_results_of_a_merged_run_are_those_of_the_joined_text(two: list[Path], tmp_path: Path) -> None:
-    """Those of the runs are left behind; verify finds all sound."""
-    analyze_run(two[0], only=["dead"])
+    """Those of the runs are left behind. Dense counts of the merged run are theirs, added."""
+    for run in two:
+        analyze_run(run, only=["dead"])
     merged = merge(two, tmp_path / "merged.zarr").path
     assert not (merged / "results").exists() and not (merged / "counts").exists()
     rng = np.random.default_rng(7)
@@ -240,6 +242,15 @@ def test_results_of_a_merged_run_are_those_of_the_joined_text(two: list[Path], t
     for path in (merged, joined):
         analyze_run(path, only=["dead", "ngrams", "positions", "contrast"])
     assert_same_but_for_provenance(merged, joined)
+    a, b, both = (Store.open(path) for path in (*two, merged))
+    for layer in (1, 4):
+        ours, theirs, sums = (
+            Counts(each.read(f"counts/layers/{layer:02d}/position"), each.read("counts/total/position"))
+            for each in (a, b, both)
+        )
+        added = ours + theirs
+        np.testing.assert_array_equal(added.on, sums.on)
+        np.testing.assert_array_equal(added.total, sums.total)
 
 
 # -- real runs -----------------------------------------------------------------------------------------------------
