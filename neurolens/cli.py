@@ -63,6 +63,7 @@ def cli() -> None:
     \b
     neurolens demo                                       see it work, on an embedded model
     neurolens collect MODEL DATA... -o RUN.zarr          text through the model, bits into the store
+    neurolens merge RUN.zarr... -o WHOLE.zarr            parts of a run, or runs of several texts, as one
     neurolens analyze RUN.zarr                           dead neurons, detectors, what they suppress
     neurolens certify MODEL --run RUN.zarr               bits that differ from plain HF in fp32
     neurolens plot RUN.zarr... -o figures/               the paper's figures
@@ -175,6 +176,25 @@ def collect(
         return
     if result.progress().all():
         say(f"{output}: collected; next: neurolens analyze {output}")
+    if as_json:
+        emit(_facts(output))
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, type=EXISTING)
+@click.option("-o", "--output", required=True, type=EXISTING, help="The run to make, or to continue: WHOLE.zarr.")
+@json_option
+def merge(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
+    """Merge RUNS of one model into one: parts of one run, or runs of several texts, one text after another.
+
+    Parts of a run give the run that was never divided, byte for byte. Several texts give the run of all of them; each
+    must be complete, with all of its bits. Results are not taken over. RUNS are only read. The same command again
+    continues a merge that was stopped.
+    """
+    from neurolens.merge import merge
+
+    merge(runs, output, say=say)
+    say(f"{output}: merged; next: neurolens analyze {output}")
     if as_json:
         emit(_facts(output))
 

@@ -18,8 +18,6 @@ from neurolens.parts import FROM_BITS, PARTS, take_back
 from neurolens.scanner import forget_layer, scan_path
 from neurolens.slots import entry_path, fingerprint_run, remove_spool
 
-COLLECT = "the same 'neurolens collect' command"
-
 
 def mend(seen: Findings, say: Callable[[str], object]) -> tuple[list[str], list[str]]:
     """(what was done, commands that must follow). Marks go first: a stop at any moment leaves a run whose marks are
@@ -39,6 +37,7 @@ class _Mending:
     def __init__(self, seen: Findings, say: Callable[[str], object]) -> None:
         self._seen, self._store, self._say = seen, seen.store, say
         self._run = shlex.quote(str(seen.store.path))
+        self._made = f"the same 'neurolens {seen.store.made_by}' command"
         self._undo: set[Undo] = {damage.undo for damage in seen.damages if damage.undo}
         self._parts = {part for kind, *names in self._undo if kind == "part" for part in names}
         if not self._parts.isdisjoint(FROM_BITS):  # they cannot be counted again of bits that are gone
@@ -63,7 +62,7 @@ class _Mending:
         if not gone:
             self._did("the marks of results are taken back")
         if not seen.keeps_all and not parts.isdisjoint(FROM_BITS):  # collect counts them as well
-            self.redo.append(COLLECT)
+            self.redo.append(self._made)
         if seen.keeps_all or not gone or set(gone) - set(FROM_BITS):
             self.redo.append(f"neurolens analyze {self._run}")
 
@@ -85,7 +84,7 @@ class _Mending:
             self._did(f"{given} marks of blocks of layers are given back: these were counted, so they were there")
         if not wanted.all():
             self._did(f"{int((seen.done & ~wanted).sum())} marks of blocks of layers are taken back")
-            self.redo = [COLLECT, *(each for each in self.redo if each != COLLECT)]
+            self.redo = [self._made, *(each for each in self.redo if each != self._made)]
 
     def metadata(self) -> None:
         """Write anew what follows from the run's attributes."""
@@ -116,8 +115,8 @@ class _Mending:
             elif kind == "spool":
                 remove_spool(Path(of[0]), fingerprint_run(self._store.attrs))
                 self._did(f"the hidden states in {of[0]} are removed")
-        if self._kinds & {"scan", "slot", "spool"} and COLLECT not in self.redo:
-            self.redo.insert(0, COLLECT)
+        if self._kinds & {"scan", "slot", "spool"} and self._made not in self.redo:
+            self.redo.insert(0, self._made)
 
     def certificate(self) -> None:
         """Take back a certificate that is not the run's."""

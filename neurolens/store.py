@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ READ_BYTES = 1 << 24  # of rows handed to a thread at a time: enough that what e
 # attributes a reader cannot do without
 REQUIRED = {"model", "layers", "neurons", "block_sequences", "label_names", "eos"}
 PARTIAL = "*.partial"  # what zarr leaves behind when it is killed during a write
+
+Each = Callable[[Callable[[Any], None], Iterable[Any]], Iterable[None]]  # `map`, or that of an executor
 
 
 class Store:
@@ -173,8 +175,14 @@ class Store:
         if not marks.all():
             raise IncompleteError(
                 f"{self.path} is incomplete: {marks.sum()} of {marks.size} blocks of layers are collected; "
-                "give the same 'neurolens collect' command again to continue"
+                f"give the same 'neurolens {self.made_by}' command again to continue"
             )
+
+    @property
+    def made_by(self) -> str:
+        """The command that continues the run: `merge` for one of several texts that were read apart, else `collect`."""
+        corpus = self.attrs.get("corpus")
+        return "merge" if isinstance(corpus, dict) and "parts" in corpus else "collect"
 
     def require_layers(self, layers: Iterable[int]) -> None:
         """Raise UsageError unless these layers were collected."""
@@ -266,10 +274,11 @@ class Store:
             ) from error
         return np.ascontiguousarray(data).view("<u8")
 
-    def neuron_chunks(self) -> list[slice]:
-        """Neurons to read together: those that share chunks, of as many chunks as make READ_BYTES of rows."""
+    def neuron_chunks(self, block: Block | None = None) -> list[slice]:
+        """Neurons to read together: those that share chunks, of as many chunks as make READ_BYTES of rows over all
+        blocks, or one."""
         chunk, _ = self._bits_chunk()
-        step = chunk * max(1, READ_BYTES // (chunk * row_bytes(self.n_tokens)))
+        step = chunk * max(1, READ_BYTES // (chunk * row_bytes(self.n_tokens if block is None else block.tokens)))
         return [slice(first, min(first + step, self.neurons)) for first in range(0, self.neurons, step)]
 
     # -- writing -----------------------------------------------------------------------------------------------
@@ -294,6 +303,49 @@ class Store:
             active: Any = self._group[f"layers/{layer:02d}/active"]  # an array keeps the setting it was opened with
             active[:, first : first + rows.shape[1]] = rows
             self._sync_bits(layer, block.index)
+
+    def write_bits_of(self, block: Block, layer: int, rows: Callable[[slice], np.ndarray], each: Each = map) -> None:
+        """`write_bits`, some neurons at a time: `rows` gives those of a slice; `each` may map it by several threads."""
+        first = block.first_token // 8
+        with _writing(), _disk(self.path):
+            active: Any = self._group[f"layers/{layer:02d}/active"]
+
+            def write(neurons: slice) -> None:
+                active[neurons, first : first + row_bytes(block.tokens)] = rows(neurons)
+
+            for _ in each(write, self.neuron_chunks(block)):
+                pass
+            self._sync_bits(layer, block.index)
+
+    def write_chunks(self, block: Block, layer: int, files: Callable[[int], bytes], each: Each = map) -> None:
+        """`write_bits` of what is encoded already: `files` gives the file of a chunk, by its place among the neurons.
+
+        Of a run whose bits are in the same chunks and codecs, see `read_chunk`.
+        """
+        folder = self.path / f"layers/{layer:02d}/active/c"
+        with _disk(self.path):
+
+            def write(part: int) -> None:
+                content, path = files(part), folder / str(part) / str(block.index)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                made = path.with_name(path.name + PARTIAL.removeprefix("*"))  # no chunk is ever torn
+                made.write_bytes(content)
+                made.rename(path)
+
+            for _ in each(write, range(-(-self.neurons // self._bits_chunk()[0]))):
+                pass
+            sync(folder.parent)
+            self._sync_bits(layer, block.index)
+
+    def read_chunk(self, block: Block, layer: int, part: int) -> bytes:
+        """The file of a chunk of a block's bits, as it is. Raises NeurolensError if it cannot be read."""
+        try:
+            return (self.path / f"layers/{layer:02d}/active/c/{part}/{block.index}").read_bytes()
+        except OSError as error:
+            raise NeurolensError(
+                f"{self.path}: bits of layer {layer} are damaged (chunk {part}/{block.index}: {error.strerror}); "
+                "collect the run anew"
+            ) from error
 
     def mark(self, block: Block, layer: int) -> None:
         """Say that a block of a layer is on the disk."""

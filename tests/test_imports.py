@@ -26,10 +26,10 @@ LAYERS = [
     {"records", "profile", "jobs", "engine", "testing.draft", "testing.disguise", "testing.shapes"},
     {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
     {"corpus", "hub", "demo.train", "testing.planted"},
-    {"variables", "store", "checkpoint", "slots", "testing"},
-    {"stream"},
-    {"decoder", "parts", "nested", "committer"},
-    {"counts", "spool", "vocabulary", "tokens", "identity", "inspection.findings"},
+    {"variables", "store", "checkpoint", "slots", "testing", "join"},
+    {"stream", "together"},
+    {"decoder", "parts", "nested", "committer", "weave"},
+    {"counts", "spool", "vocabulary", "tokens", "identity", "inspection.findings", "merge"},
     {"plan", "loop"},
     {"planner", "probe"},
     {"activity", "detectors", "contrast", "positional", "updates", "examples", "plots.text"}
@@ -56,7 +56,7 @@ TESTING = {module for module in RANK if module.split(".")[0] == "testing"}
 HOMES = {
     "numpy": None,
     "scipy": {"information", "curves"},
-    "tqdm": {"loop", "data", "analyze", "certify", "inspection.chunks", "inspection.spools"},
+    "tqdm": {"loop", "data", "analyze", "certify", "merge", "inspection.chunks", "inspection.spools"},
     "click": {"cli", "options", "jobs"},
     "pyarrow": {"compressed", "records", "export"},
     "numba": {"bits", "kernels", "lanes", "ranges"},
@@ -98,13 +98,15 @@ FREE_OF = {
     | {"updates", "nulls", "shares", "information", "bootstrap", "curves", "positional", "contrast", "tokens"}
     | {"schema", "slots", "scanner", "mend", "inspection.kept", "inspection.spools"}
     | {"jobs", "engine", "index", "locks", "shards"}
+    | {"join", "together", "weave", "merge"}
     | {f"inspection.{name}" for name in ("findings", "attributes", "arrays", "chunks", "text", "laws")},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
     | {"weights", "hub", "detectors", "tables", "plots", "vocabulary", "updates", "nulls", "shares", "projection"}
-    | {"information", "bootstrap", "curves", "positional", "contrast", "tokens", "scan", "stream", "schema", "slots"},
+    | {"information", "bootstrap", "curves", "positional", "contrast", "tokens", "scan", "stream", "schema", "slots"}
+    | {"join"},
     "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "cli"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
-    | {"vocabulary", "updates", "nulls", "shares"},
+    | {"vocabulary", "updates", "nulls", "shares", "join", "together"},
     "numpy": {"", "options", "jobs", "engine", "locks", "shards", "documents", "checkpoint", "weights", "hub"},
 }
 NAMES_ITS_MODULES_AT_RUN_TIME = {"", "demo.text"}  # importlib: the lazy names of the package; standard library modules

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import POSITIONS, TINY, random_texts, snapshot
-from killing import KINDS
+from killing import KINDS, MERGES
 from test_collect import BATCH, random_corpus
 
 from neurolens.cli import run as neurolens
@@ -67,7 +67,7 @@ def reports(model: Path, environment: dict[str, str], tmp_path_factory: pytest.T
     return {kind: Report(**report) for kind, report in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *MERGES])
 def test_killed_and_continued_is_undisturbed(reports: dict[str, Report], kind: str) -> None:
     report = reports[kind]
     assert report.failed == []

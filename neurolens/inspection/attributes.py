@@ -114,5 +114,5 @@ def check_progress(seen: Findings) -> None:
     if not seen.done.all():
         seen.remarks.append(
             f"incomplete: {seen.done.sum()} of {seen.done.size} blocks of layers are collected; the same "
-            "'neurolens collect' command continues"
+            f"'neurolens {seen.store.made_by}' command continues"
         )

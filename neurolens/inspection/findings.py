@@ -91,7 +91,7 @@ class Findings:
         """Note damage, with the command that mends it."""
         self.unsound.add(path)
         run = shlex.quote(str(self.store.path))
-        collect = ", then the same 'neurolens collect' command"
+        collect = f", then the same 'neurolens {self.store.made_by}' command"
         both = f"{collect} and 'neurolens analyze'"
         again = {
             "bits": both,
