@@ -58,7 +58,7 @@ def order_values(values: Iterable[Value]) -> list[Value]:
     >>> order_values(["66b", "125m", "1.3b"]), order_values(["sft", "base", "sft"])
     (['125m', '1.3b', '66b'], ['sft', 'base'])
     """
-    distinct = list({(isinstance(value, bool), value): value for value in values}.values())  # True is not 1
+    distinct = list(dict.fromkeys(values))
     sizes = [magnitude(value) for value in distinct]
     if any(size is None for size in sizes):
         return distinct
@@ -82,7 +82,7 @@ def group_by(members: Sequence[Member], factor: str) -> dict[Value, list[Member]
     Raises UsageError naming the run that lacks the factor.
     """
     values = order_values(factor_of(member, factor) for member in members)
-    return {value: [m for m in members if same(m.factors[factor], value)] for value in values}
+    return {value: [m for m in members if m.factors[factor] == value] for value in values}
 
 
 def varying(members: Sequence[Member]) -> list[str]:
@@ -141,8 +141,3 @@ def _told(members: Sequence[Member], factors: Sequence[str]) -> list[str]:
         )
         for member in members
     ]
-
-
-def same(first: Value, second: Value) -> bool:
-    """Whether two values are one: True is not 1."""
-    return first == second and isinstance(first, bool) == isinstance(second, bool)

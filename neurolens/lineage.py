@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from neurolens.factors import LINEAGE, PLACES, Member, order_values, same
+from neurolens.factors import LINEAGE, PLACES, Member, order_values
 
 # of config.json, what two models whose neurons are compared must agree in
 ARCHITECTURE = (
@@ -64,7 +64,7 @@ def find_pairs(members: Sequence[Member]) -> tuple[list[Pair], list[Unpaired]]:
     for factor in LINEAGE:
         having = [member for member in members if factor in member.factors]
         order = order_values(member.factors[factor] for member in having)
-        place = {id(m): next(i for i, v in enumerate(order) if same(v, m.factors[factor])) for m in having}
+        place = {id(m): order.index(m.factors[factor]) for m in having}
         for after in having:
             earlier = [m for m in having if place[id(m)] < place[id(after)]]
             kin = [m for m in earlier if _akin(m, after, factor)]
@@ -109,6 +109,6 @@ def _difference(before: Member, after: Member, factor: str) -> str:
     differ = [
         name
         for name, value in before.factors.items()
-        if name not in (factor, *PLACES) and not (name in after.factors and same(after.factors[name], value))
+        if name not in (factor, *PLACES) and after.factors.get(name) != value
     ]
     return f"; {before.called} differs in {', '.join(differ)}" if differ else ""
