@@ -1,4 +1,4 @@
-"""change: what became of every neuron between two runs of one lineage, from the runs and, if at hand, the checkpoints."""
+"""change: what became of every neuron between two runs of one lineage, from the runs and, if at hand, their weights."""
 
 from __future__ import annotations
 
@@ -158,9 +158,8 @@ def _classes(neurons: Mapping[str, np.ndarray], classes: Sequence[str], lengths:
 
 def _notes(runs: Sequence[Any], parts: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[str]:
     """What the two runs differ in besides their factor, and which classes cannot be told."""
-    notes = [
-        f"not analysed for: {', '.join(missing)}" for missing in [[c for c in CLASSES if c not in classes]] if missing
-    ]
+    missing = [name for name in CLASSES if name not in classes]
+    notes = [f"not told, for one of the two is not analysed for it: {', '.join(missing)}"] if missing else []
     for part in ("ngrams", "positions"):
         if all(part in of for of in parts) and parts[0][part] != parts[1][part]:
             notes.append(f"analysed for {part} by different rules")
@@ -211,7 +210,7 @@ def _drift(runs: Sequence[Any], model_of: Callable[[Any], Checkpoint | None]) ->
                 return found, f"the checkpoint of {run.name} is not at hand"
         for row, layer in enumerate(runs[0].store.layers):
             name = f"decoder.layers.{layer}.fc2.weight"
-            first, second = (next(tensor for _, tensor in model.mapped([name])) for model in models if model)
+            first, second = (dict(model.mapped([name]))[name] for model in models if model)
             if first.shape != second.shape or first.shape[1] != found.shape[1]:
                 return np.full_like(found, np.nan), f"{name} is {tuple(first.shape)} and {tuple(second.shape)}"
             for start in range(0, found.shape[1], BLOCK):
