@@ -9,24 +9,12 @@ from typing import Any
 import numpy as np
 
 from neurolens.bootstrap import Bootstrap, Groups, draw_groups
+from neurolens.estimates import Estimate
 from neurolens.parts import require
 from neurolens.sizes import published_size, size_of
 from neurolens.tables import STRENGTHS, TYPES
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its interval; NaN for what is not known. `of`: how many runs it is the mean of."""
-
-    value: float = np.nan
-    low: float = np.nan
-    high: float = np.nan
-    of: int = 1
-
-    @property
-    def known(self) -> bool:
-        """Whether there is a number."""
-        return bool(np.isfinite(self.value))
+UNKNOWN = Estimate()
 
 
 @dataclass(frozen=True)
@@ -60,13 +48,13 @@ class Headlines:
     dead: Estimate
     frequency: Estimate
     dead_by_layer: np.ndarray
-    detectors: Estimate = Estimate()
-    supported: Estimate = Estimate()
+    detectors: Estimate = UNKNOWN
+    supported: Estimate = UNKNOWN
     detectors_by_layer: np.ndarray | None = None
     covered_by_layer: np.ndarray | None = None
     covered: int | None = None
-    suppressing: Estimate = Estimate()
-    positional: Estimate = Estimate()
+    suppressing: Estimate = UNKNOWN
+    positional: Estimate = UNKNOWN
     types: Mapping[str, Mapping[str, int]] | None = None
     oscillatory: np.ndarray | None = None
     tiled: np.ndarray | None = None
