@@ -20,8 +20,9 @@ def find_members(paths: Sequence[str | Path], given: Mapping[str, Sequence[Value
     """Open runs and give each its factors and a name.
 
     Of a run that `study.json` in its folder names, the factors there; over them those `given`, a value for each run in
-    the order of the paths; and `model` and `size` by the model's configuration where nobody says them. Raises UsageError
-    for one run twice or another number of values than runs, NeurolensError for what is no run or no readable study.
+    the order of the paths; and `model` and `size` by the model's configuration where nobody says them. Raises
+    UsageError for one run twice or another number of values than runs, NeurolensError for what is no run or no
+    readable study.
     """
     given = given or {}
     for factor, values in given.items():

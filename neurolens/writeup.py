@@ -45,13 +45,12 @@ def text_cell(text: str) -> str:
 
 
 def escaped(text: object) -> str:
-    """Text of unknown origin in Markdown: one line, nothing printed otherwise than it stands.
+    r"""Text of unknown origin in Markdown: one line, shown as it stands.
 
-    >>> print(escaped("a|b_<i>"), escaped("x\\ny"))
-    a\\|b\\_&lt;i&gt; x\\\\ny
+    >>> print(escaped("a|b_<i>"))
+    a\|b\_&lt;i&gt;
     """
-    line = "".join(pieces(str(text)))
-    line = re.sub(r"([\\`*_{}\[\]()#+.!|~$^-])", r"\\\1", line) if not _PLAIN.fullmatch(line) or "_" in line else line
+    line = re.sub(r"[\\`*_\[\]{}|~#!$]", r"\\\g<0>", "".join(pieces(str(text))))
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
