@@ -12,6 +12,7 @@ from neurolens.lineage import Unpaired
 from neurolens.writeup import Raw, claim_rows, escaped, number, percent, table_lines
 
 FIGURES_OF = "figures"  # folder of the figures in that of the page
+COUNTS = ("died", "woke", "changed_class", "more_often", "less_often")  # of neurons, from one run to the next
 
 
 def write_page(
@@ -88,15 +89,14 @@ def _changes(
             facts = change.facts()
             file = csv_of[change.pair.name]
             rows.append([
-                change.pair.name, change.pair.factor, *(f"{facts[name]:,}" for name in ("died", "woke", "changed_class")),
-                *(f"{facts[name]:,}" for name in ("more_often", "less_often")),
+                change.pair.name, change.pair.factor, *(f"{facts[name]:,}" for name in COUNTS),
                 f"{number(mean(change.triggers), '.2f')} ({facts['detectors_of_both']:,})",
                 number(mean(change.cosine)), Raw(f"[{file}]({file})"),
             ])  # fmt: skip
         lines += table_lines(head, rows)
         lines += [
-            "*Surely*: the interval of the difference does not hold 0; of neurons that do not differ 2.5% do so by chance"
-            " on either side.",
+            "*Surely*: the interval of the difference does not hold 0; of neurons that do not differ 2.5% do so by"
+            " chance on either side.",
             "",
             *_overlaps(changes),
             *_images({stem: title for stem, title in figures.items() if not stem.startswith("trends")}),
@@ -116,7 +116,8 @@ def _overlaps(changes: Sequence[Change]) -> list[str]:
     head = ["from → to", "class", "before", "after", "in both", "Jaccard", "by chance", "p"]
     return [
         *table_lines(head, rows),
-        "*By chance*: the mean for independent sets of the same size in each layer; *p*: how often they overlap as much.",
+        "*By chance*: the mean for independent sets of the same size in each layer; *p*: how often they overlap as"
+        " much.",
         "",
     ]
 
@@ -133,8 +134,8 @@ def _anchors(
         "## Beside the paper",
         "",
         *table_lines(["run", "size", "the paper's claim", "where", "found here", "verdict", "why not said"], rows),
-        "Claims are chosen by the model's shape; one of another shape is held against what is said of all. *Cannot say*:"
-        " what the run has cannot decide it, as fewer tokens than the paper's cannot show that a neuron is dead.",
+        "Claims are chosen by the model's shape; one of another shape is held against what is said of all. *Cannot"
+        " say*: what the run has cannot decide it, as fewer tokens than the paper's cannot show that a neuron is dead.",
         "",
     ]
 

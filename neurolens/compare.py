@@ -14,22 +14,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from neurolens import UsageError
 from neurolens.anchors import GROWS, AnchorRules, judge_growth, judge_run
 from neurolens.change import Change, read_change
 from neurolens.checkpoint import Checkpoint
 from neurolens.closing import FIGURES_OF, write_page
-from neurolens.estimates import average
 from neurolens.factors import REPLICATES, Member, name_members, varying
 from neurolens.headlines import Headlines, read_headlines
 from neurolens.inspection.fingerprints import find_checkpoint
 from neurolens.lineage import find_pairs
 from neurolens.options import plain
 from neurolens.plots import FIGURES, draw, drawable, save
-from neurolens.plots.study import PANELS, draw_study
-from neurolens.transitions import CLASSES
+from neurolens.plots.study import draw_study
+from neurolens.rows import columns, neuron_columns, run_row, transition_rows, trend_rows
 from neurolens.trends import Trend, arrange
 from neurolens.writeup import claim_rows, write_csv, write_text
 
@@ -87,8 +84,8 @@ def compare_runs(
 
     Written are `report.md`, `runs.csv`, `trends.csv`, `transitions.csv`, `anchors.csv`, `neurons-N-PAIR.csv` for each
     pair (docs/method.md has their columns), `figures/` and, last, `comparison.json`. Each file is whole or not at all.
-    Raises UsageError for no run, a factor that a run lacks (naming both), or an output that is no folder; NeurolensError
-    if a run is not analysed or is damaged.
+    Raises UsageError for no run, a factor that a run lacks (naming both), or an output that is no folder;
+    NeurolensError if a run is not analysed or is damaged.
     """
     if not members:
         raise UsageError("no run to compare; give one or several analysed runs")
@@ -121,15 +118,15 @@ def compare_runs(
                                 strict=True)))  # fmt: skip
     csv_of = {change.pair.name: f"neurons-{i}-{_slug(change.pair.name)}.csv" for i, change in enumerate(changes, 1)}
     tables: dict[str, Mapping[str, Any]] = {
-        "runs.csv": _columns([_run_row(member, numbers[member.called]) for member in members]),
-        "trends.csv": _columns(_trend_rows(arranged, numbers)),
-        "anchors.csv": _columns(anchors),
-        "transitions.csv": _columns([row for change in changes for row in _transition_rows(change)]),
-        **{csv_of[change.pair.name]: _neuron_columns(change) for change in changes},
+        "runs.csv": columns([run_row(member, numbers[member.called]) for member in members]),
+        "trends.csv": columns(trend_rows(arranged, numbers)),
+        "anchors.csv": columns(anchors),
+        "transitions.csv": columns([row for change in changes for row in transition_rows(change)]),
+        **{csv_of[change.pair.name]: neuron_columns(change) for change in changes},
     }
-    for name, columns in tables.items():
-        if columns:
-            write_csv(folder / name, columns)
+    for name, table in tables.items():
+        if table:
+            write_csv(folder / name, table)
             written.append(name)
     page = write_page(members, numbers, changes, unpaired, judged, growth, figures, left_out, csv_of)
     write_text(folder / PAGE, page)
@@ -191,85 +188,6 @@ def _renamed(table: Any, name: str) -> Any:
     other = copy.copy(table)
     object.__setattr__(other, "name", name)  # some tables are frozen
     return other
-
-
-def _run_row(member: Member, run: Headlines) -> dict[str, Any]:
-    row: dict[str, Any] = {"run": member.called, "path": str(member.run.path)}
-    row |= {f"factor:{name}": value for name, value in member.factors.items()}
-    row |= {"published_size": run.published, "layers": len(run.layers), "neurons": run.total, "tokens": run.n_tokens}
-    for name in ("dead", "frequency", "detectors", "supported", "suppressing", "positional"):
-        each = getattr(run, name)
-        row |= {name: each.value}
-        row |= {f"{name}_low": each.low, f"{name}_high": each.high} if name not in ("detectors", "supported") else {}
-    first, second = run.dead_by_layer[run.first_half], run.dead_by_layer[~run.first_half]
-    row |= {"dead_most_in_a_layer": float(run.dead_by_layer.max(initial=0))}
-    row |= {f"dead_{half}_half": float(of.mean()) if len(of) else np.nan for half, of in
-            (("first", first), ("second", second))}  # fmt: skip
-    most = None if run.covered_by_layer is None else int(run.covered_by_layer.max(initial=0))
-    second_layer = None if run.oscillatory is None or 1 not in run.layers else list(run.layers).index(1)
-    row |= {"tokens_covered_most_in_a_layer": most, "tokens_covered": run.covered}
-    row |= {
-        "strong_oscillatory_second_layer": None if second_layer is None else int(run.oscillatory[second_layer]),  # type: ignore[index]
-        "positions_tiled_second_layer": None if second_layer is None else float(run.tiled[second_layer]),  # type: ignore[index]
-        "most_frequent_position_type": run.most_frequent_type,
-    }
-    return row
-
-
-def _trend_rows(arranged: Mapping[str, Trend], numbers: Mapping[str, Headlines]) -> list[dict[str, Any]]:
-    rows = []
-    for factor, trend in arranged.items():
-        for line in trend.lines:
-            for value, runs in line.points.items():
-                row: dict[str, Any] = {"factor": factor, "value": str(value)}
-                row["others"] = ", ".join(f"{name}={each}" for name, each in line.settings.items())
-                row["runs"] = len(runs)
-                for column in dict.fromkeys(name for panel in PANELS for name in panel[1:] if name):
-                    each = average([getattr(numbers[member.called], column) for member in runs])
-                    row |= {column: each.value, f"{column}_low": each.low, f"{column}_high": each.high}
-                rows.append(row)
-    return rows
-
-
-def _transition_rows(change: Change) -> list[dict[str, Any]]:
-    """A row a layer and pair of classes that some neuron has."""
-    pair = {"before": change.pair.before.called, "after": change.pair.after.called, "along": change.pair.factor}
-    return [
-        {
-            **pair,
-            "layer": int(change.layers[row]),
-            "class_before": CLASSES[first],
-            "class_after": CLASSES[second],
-            "neurons": int(change.table[row, first, second]),
-        }
-        for row, first, second in np.argwhere(change.table).tolist()
-    ]
-
-
-def _neuron_columns(change: Change) -> dict[str, Any]:
-    """A row a neuron that is of another class after than before."""
-    row, neuron = np.nonzero(change.changed)
-    apart, low, high = change.difference
-    before, after = change.frequency
-    return {
-        "layer": change.layers[row],
-        "neuron": neuron,
-        "class_before": [CLASSES[i] for i in change.before[row, neuron]],
-        "class_after": [CLASSES[i] for i in change.after[row, neuron]],
-        "frequency_before": before[row, neuron],
-        "frequency_after": after[row, neuron],
-        "difference": apart[row, neuron],
-        "difference_low": low[row, neuron],
-        "difference_high": high[row, neuron],
-        "triggers_jaccard": change.triggers[row, neuron],
-        "cosine": change.cosine[row, neuron],
-    }
-
-
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Rows as columns; None where a row lacks one."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def _slug(text: str, *, most: int = 60) -> str:

@@ -24,7 +24,7 @@ _PLAIN = re.compile(r"[^\W_][\w .:/→%()-]*")  # text that no reader of csv tak
 def write_csv(path: Path, columns: Mapping[str, Any]) -> None:
     """Write columns of equal length as csv, the file whole or not at all: numbers that read back exactly, text as it is
     or, where a reader might take it for something else, as a JSON string (`text_cell`). Raises OSError."""
-    table = pa.table({name: _column(values) for name, values in columns.items()})
+    table = pa.table({text_cell(name): _column(values) for name, values in columns.items()})
     with writing(path) as file:
         csv.write_csv(table, file, csv.WriteOptions(quoting_style="needed"))
 
