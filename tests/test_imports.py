@@ -20,8 +20,9 @@ PACKAGE = Path(neurolens.__file__).parent
 LAYERS = [
     {""},
     {"bits", "kernels", "sources", "weights", "options", "demo", "demo.text", "certificate", "budget", "durable"}
-    | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"},
-    {"compressed", "lanes", "verdict", "context", "info", "information", "curves", "schema"}
+    | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"}
+    | {"sizes", "factors", "estimates", "transitions"},
+    {"compressed", "lanes", "verdict", "context", "info", "information", "curves", "schema", "lineage", "trends"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
     {"records", "profile", "testing.draft", "testing.disguise", "testing.shapes"},
     {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
@@ -29,21 +30,22 @@ LAYERS = [
     {"variables", "store", "checkpoint", "slots", "testing"},
     {"stream"},
     {"decoder", "parts", "nested", "committer"},
-    {"counts", "spool", "vocabulary", "tokens", "identity", "inspection.findings"},
-    {"plan", "loop"},
+    {"counts", "spool", "vocabulary", "tokens", "identity", "inspection.findings", "headlines"},
+    {"plan", "loop", "anchors"},
     {"planner", "probe"},
     {"activity", "detectors", "contrast", "positional", "updates", "examples", "plots.text"}
     | {f"inspection.{checks}" for checks in ("attributes", "arrays", "chunks", "text", "laws", "fingerprints")}
     | {"inspection.spools"},
-    {"scan", "projection", "reference", "plots.sheet", "card", "results"},
+    {"scan", "projection", "reference", "plots.sheet", "card", "results", "change"},
     {"scanner"},
-    {"plots.activity", "plots.ngrams", "plots.positions", "plots.contrast", "neuron", "facts", "inspection.kept"},
-    {"plots.updates", "plots.positional"},
+    {"plots.activity", "plots.ngrams", "plots.positions", "plots.contrast", "neuron", "facts", "inspection.kept"}
+    | {"plots.changes", "rows"},
+    {"plots.updates", "plots.positional", "plots.study"},
     {"plots.examples"},
     {"analyze", "plots", "export", "inspection", "mend"},
-    {"data", "run", "verify", "keep"},
-    {"collect"},
-    {"certify"},
+    {"data", "run", "verify", "keep", "writeup"},
+    {"collect", "members", "closing"},
+    {"certify", "compare"},
     {"demo.demonstrate"},
     {"cli"},
 ]
@@ -54,10 +56,10 @@ TESTING = {module for module in RANK if module.split(".")[0] == "testing"}
 # Who may import what is not ours; None: anyone
 HOMES = {
     "numpy": None,
-    "scipy": {"information", "curves"},
+    "scipy": {"information", "curves", "estimates"},
     "tqdm": {"loop", "data", "analyze", "certify", "inspection.chunks", "inspection.spools"},
     "click": {"cli", "options"},
-    "pyarrow": {"compressed", "records", "export"},
+    "pyarrow": {"compressed", "records", "export", "writeup"},
     "numba": {"bits", "kernels", "lanes", "ranges"},
     "llvmlite": {"kernels", "lanes"},
     "huggingface_hub": {"hub", "records"},
@@ -92,11 +94,14 @@ FREE_OF = {
     | {"store", "export", "run", "plots", "vocabulary", "parts", "scan", "card", "neuron", "verdict"}
     | {"updates", "nulls", "shares", "information", "bootstrap", "curves", "positional", "contrast", "tokens"}
     | {"schema", "slots", "scanner", "mend", "inspection.kept", "inspection.spools"}
-    | {f"inspection.{name}" for name in ("findings", "attributes", "arrays", "chunks", "text", "laws")},
+    | {f"inspection.{name}" for name in ("findings", "attributes", "arrays", "chunks", "text", "laws")}
+    | {"sizes", "factors", "lineage", "transitions", "estimates", "trends", "headlines", "anchors", "members"}
+    | {"writeup", "plots.study"},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
     | {"weights", "hub", "detectors", "tables", "plots", "vocabulary", "updates", "nulls", "shares", "projection"}
-    | {"information", "bootstrap", "curves", "positional", "contrast", "tokens", "scan", "stream", "schema", "slots"},
-    "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "cli"},
+    | {"information", "bootstrap", "curves", "positional", "contrast", "tokens", "scan", "stream", "schema", "slots"}
+    | {"sizes", "factors", "lineage", "transitions", "estimates", "trends", "plots.study"},
+    "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "compare", "cli"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
     | {"vocabulary", "updates", "nulls", "shares"},
     "numpy": {"", "options", "documents", "checkpoint", "weights", "hub"},
