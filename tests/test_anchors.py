@@ -21,7 +21,7 @@ def types(**strong: int) -> dict[str, dict[str, int]]:
     return {kind: {"weak": 0, "strong": strong.get(kind, 0)} for kind in KINDS}
 
 
-def like_the_paper(size: str, **other: Any) -> Headlines:
+def like_the_paper(size: str, /, **other: Any) -> Headlines:
     """A run of a published size in which everything is as the paper says."""
     layers = OPT[size][1]
     first = np.arange(layers) < layers / 2
