@@ -19,6 +19,7 @@ from click.core import ParameterSource
 from neurolens import NeurolensError, UsageError, __version__
 from neurolens.options import (
     ByteSize,
+    FactorValues,
     Group,
     LayerList,
     NeuronName,
@@ -67,9 +68,11 @@ def cli() -> None:
     neurolens analyze RUN.zarr                           dead neurons, detectors, what they suppress
     neurolens certify MODEL --run RUN.zarr               bits that differ from plain HF in fp32
     neurolens plot RUN.zarr... -o figures/               the paper's figures
+    neurolens compare RUN.zarr... -o comparison/         what runs differ in, neuron by neuron where they can
     neurolens neuron RUN.zarr 3.1072                     all about one neuron
     neurolens export RUN.zarr neurons.parquet            results as a table for other tools
     neurolens verify RUN.zarr                            whether all of it is as it was written
+    neurolens study JOB.toml                             many runs, and what they differ in
 
     Options have defaults in the environment: NEUROLENS_DEVICE=cuda for every command that has --device,
     NEUROLENS_COLLECT_DEVICE=cuda for collect alone.
@@ -376,6 +379,47 @@ def plot(
                 click.echo(path)
     if as_json:
         emit({"written": written, "left_out": left_out})
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, type=EXISTING)
+@click.option(
+    "-o", "--output", type=EXISTING, default=Path("comparison"), show_default=True, help="Folder for what is written."
+)
+@click.option(
+    "--factor",
+    "factors",
+    multiple=True,
+    type=FactorValues(),
+    help="A factor's values, one a run, e.g. step=0,250,500.  [study.json beside the runs; model, size]",
+)
+@click.option("--by", multiple=True, help="A factor to draw trends over.  [the first that varies]")
+@json_option
+def compare(
+    runs: tuple[Path, ...],
+    output: Path,
+    factors: tuple[tuple[str, list[str]], ...],
+    by: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Compare analysed RUNS: over models, checkpoints, variants, beside the paper, and neuron by neuron.
+
+    Figures, tables and a page, report.md, are written into a folder. Neurons are compared where runs are one model
+    before and after, on the same text: along the factors step, stage, algorithm and revision. What cannot be compared
+    is said.
+    """
+    from neurolens.compare import compare_runs
+    from neurolens.members import find_members, parse_value
+
+    given = {name: [parse_value(value) for value in values] for name, values in factors}
+    done = compare_runs(find_members(runs, given), output, by=by, say=say)
+    for name, reason in done.left_out.items():
+        say(f"{name} is left out: {reason}")
+    if as_json:
+        emit(done.to_dict())
+    else:
+        for name in done.written:
+            click.echo(output / name)
 
 
 @cli.command()

@@ -10,9 +10,8 @@ from neurolens import NeurolensError
 from neurolens.durable import writing
 from neurolens.jobs import Job, RunSpec
 from neurolens.keep import is_finished
+from neurolens.members import STUDY
 from neurolens.store import Store
-
-INDEX = "study.json"
 
 
 class Index:
@@ -43,14 +42,14 @@ class Index:
             run.output: {"model": run.model, "factors": run.factors, "done": self._done.get(run.output)}
             for run in self.job.runs
         }
-        with writing(self.folder / INDEX) as file:
+        with writing(self.folder / STUDY) as file:
             file.write((json.dumps({"study": self.job.name, "runs": runs}, indent=1) + "\n").encode())
 
 
 def read_index(folder: Path) -> dict[str, Any]:
     """The runs of the study in a folder by their names, as `study.json` has them; none if there is none."""
     try:
-        found = json.loads((folder / INDEX).read_bytes())
+        found = json.loads((folder / STUDY).read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
     runs = found.get("runs") if isinstance(found, dict) else None

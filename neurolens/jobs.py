@@ -1,7 +1,7 @@
 """jobs: a study in a TOML file → its runs, each with all that collect and analyze are told of it, and its factors.
 
     [study]
-    factors = ["seed"]            # beside FACTORS, what else may tell runs apart
+    factors = ["optimizer"]       # beside FACTORS, what else may tell runs apart
     [defaults]                    # of all runs
     data = ["hf:allenai/c4:en"]
     tokens = "5M"
@@ -32,7 +32,7 @@ from neurolens.options import ByteSize, LayerList, Parts, TokenCount
 from neurolens.sources import DEMO, HUB
 
 Factor = str | int | float | bool
-FACTORS = ("size", "step", "stage", "algorithm", "corpus", "variant")  # what runs of a study usually differ in
+FACTORS = ("size", "step", "stage", "algorithm", "corpus", "variant", "seed")  # what runs of a study usually differ in
 MEANS = ("memory", "device_memory", "weights", "spool")  # how a run is done, which changes nothing in it
 NAME = re.compile(r"[\w][\w.+=-]*")
 

@@ -143,6 +143,22 @@ class Share(click.ParamType):
         return label, float(number)
 
 
+class FactorValues(click.ParamType):
+    """A factor's values, one for each run: step=0,250,500."""
+
+    name = "factor=values"
+    envvar_list_splitter: ClassVar[str] = ";"  # a value may have spaces
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, list[str]]:
+        if isinstance(value, tuple):
+            return value
+        factor, _, values = str(value).partition("=")
+        found = [each.strip() for each in values.split(",")]
+        if not factor.strip() or not all(found):
+            self.fail(f"{value!r} is no factor with its values; expected for example step=0,250,500", param, ctx)
+        return factor.strip(), found
+
+
 # -- the environment -----------------------------------------------------------------------------------------------
 
 

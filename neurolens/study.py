@@ -25,17 +25,19 @@ import torch
 from neurolens import IncompleteError, InUseError, NeurolensError, first_line
 from neurolens.analyze import analyze_run
 from neurolens.collect import collect
+from neurolens.compare import PAGE, compare_runs
 from neurolens.curves import PositionRules
 from neurolens.data import DataSpec
 from neurolens.detectors import Rules
 from neurolens.engine import Here, open_executor
 from neurolens.index import Index
 from neurolens.jobs import Job, RunSpec
+from neurolens.members import find_members
 from neurolens.plan import Plan, summarize
 from neurolens.shards import WHOLE, Shard
 
 T = TypeVar("T")
-CORPORA = "corpora"
+CORPORA, COMPARISON = "corpora", "comparison"
 PATIENCE = 3600.0  # seconds that a task waits for another process that has its run: of a worker that was lost, say
 RULES = ("max_covering", "max_covering_ngrams", "coverage", "min_rate", "min_occurrences")  # of detectors
 
@@ -73,7 +75,8 @@ class Outcome:
         """For people: a line for each run that failed, then how many are done."""
         yield from (f"{name}: failed: {why}" for name, why in self.failed.items())
         total = len(self.done) + len(self.skipped) + len(self.failed)
-        yield f"{self.folder}: {total - len(self.failed)} of {total} runs are done"
+        there = f"{self.folder}: {total - len(self.failed)} of {total} runs are done"
+        yield f"{there}; {self.folder / COMPARISON / PAGE} compares them" if len(self.failed) < total else there
 
 
 @dataclass
@@ -125,6 +128,12 @@ def run_study(job: Job, folder: str | Path, *, scheduler: str | None = None, say
     if due:
         with open_executor(job.cluster, scheduler, say) as executor:
             _Progress(executor, index, outcome, due, say).work()
+    there = [folder / run.output for run in job.runs if index.is_done(run)]
+    if there and (due or not (folder / COMPARISON).exists()):
+        try:
+            compare_runs(find_members(there), folder / COMPARISON, say=say)
+        except NeurolensError as error:  # the runs are done all the same
+            outcome.failed[COMPARISON] = str(error)
     return outcome
 
 

@@ -243,6 +243,8 @@ def sample(option: click.Option) -> tuple[str, list[str]]:
     values = {"count": "5k", "layers": "0,2-3", "integer": "7", "integer range": "7", "float": "0.25", "size": "2GiB"}
     if option.type.name == "label=share":
         return "wiki=2;Wikipedia (en)=1", [flag, "wiki=2", flag, "Wikipedia (en)=1"]
+    if option.type.name == "factor=values":
+        return "step=1,2;stage=base, tuned", [flag, "step=1,2", flag, "stage=base, tuned"]
     value = values.get(option.type.name, "some")
     return value, [flag, value]
 

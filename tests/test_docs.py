@@ -22,6 +22,7 @@ from runs import make_run
 import neurolens as package
 from neurolens import parts
 from neurolens.analyze import analyze_run
+from neurolens.anchors import AnchorRules
 from neurolens.bootstrap import Bootstrap
 from neurolens.cli import cli
 from neurolens.cli import run as neurolens
@@ -39,7 +40,7 @@ from neurolens.updates import Settings
 DOCS = Path(__file__).parents[1] / "docs"
 STORE, METHOD = (DOCS / "store.md").read_text(encoding="utf-8"), (DOCS / "method.md").read_text(encoding="utf-8")
 NOT_THRESHOLDS = {"only", "model", "device", "as_json"}  # of analyze: what to do, and with what
-SETTINGS = (Rules, Settings, PositionRules, ContrastRules, Bootstrap)
+SETTINGS = (Rules, Settings, PositionRules, ContrastRules, Bootstrap, AnchorRules)
 WIDE = {"uint16+": {"uint16", "uint32"}}
 
 

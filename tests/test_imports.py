@@ -20,8 +20,10 @@ PACKAGE = Path(neurolens.__file__).parent
 LAYERS = [
     {""},
     {"bits", "kernels", "sources", "weights", "demo", "demo.text", "certificate", "budget", "durable", "shards"}
-    | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"},
+    | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"}
+    | {"sizes", "factors", "estimates", "transitions"},
     {"compressed", "options", "locks", "lanes", "verdict", "context", "info", "information", "curves", "schema"}
+    | {"lineage", "trends"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
     {"records", "profile", "jobs", "engine", "testing.draft", "testing.disguise", "testing.shapes"},
     {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
@@ -29,21 +31,22 @@ LAYERS = [
     {"variables", "store", "checkpoint", "slots", "testing", "join"},
     {"stream", "together"},
     {"decoder", "parts", "nested", "committer", "weave"},
-    {"counts", "spool", "vocabulary", "tokens", "identity", "inspection.findings", "merge"},
-    {"plan", "loop"},
+    {"counts", "spool", "vocabulary", "tokens", "identity", "inspection.findings", "merge", "headlines"},
+    {"plan", "loop", "anchors"},
     {"planner", "probe"},
     {"activity", "detectors", "contrast", "positional", "updates", "examples", "plots.text"}
     | {f"inspection.{checks}" for checks in ("attributes", "arrays", "chunks", "text", "laws", "fingerprints")}
     | {"inspection.spools"},
-    {"scan", "projection", "reference", "plots.sheet", "card", "results"},
+    {"scan", "projection", "reference", "plots.sheet", "card", "results", "change"},
     {"scanner"},
-    {"plots.activity", "plots.ngrams", "plots.positions", "plots.contrast", "neuron", "facts", "inspection.kept"},
-    {"plots.updates", "plots.positional"},
+    {"plots.activity", "plots.ngrams", "plots.positions", "plots.contrast", "neuron", "facts", "inspection.kept"}
+    | {"plots.changes", "rows"},
+    {"plots.updates", "plots.positional", "plots.study"},
     {"plots.examples"},
     {"analyze", "plots", "export", "inspection", "mend"},
-    {"data", "run", "verify", "keep"},
-    {"corpora", "index"},
-    {"collect"},
+    {"data", "run", "verify", "keep", "writeup"},
+    {"corpora", "members", "closing"},
+    {"index", "collect", "compare"},
     {"certify", "study"},
     {"demo.demonstrate"},
     {"cli"},
@@ -55,10 +58,10 @@ TESTING = {module for module in RANK if module.split(".")[0] == "testing"}
 # Who may import what is not ours; None: anyone
 HOMES = {
     "numpy": None,
-    "scipy": {"information", "curves"},
+    "scipy": {"information", "curves", "estimates"},
     "tqdm": {"loop", "data", "analyze", "certify", "merge", "inspection.chunks", "inspection.spools"},
     "click": {"cli", "options", "jobs"},
-    "pyarrow": {"compressed", "records", "export"},
+    "pyarrow": {"compressed", "records", "export", "writeup"},
     "numba": {"bits", "kernels", "lanes", "ranges"},
     "llvmlite": {"kernels", "lanes"},
     "huggingface_hub": {"hub", "records"},
@@ -99,12 +102,15 @@ FREE_OF = {
     | {"schema", "slots", "scanner", "mend", "inspection.kept", "inspection.spools"}
     | {"jobs", "engine", "index", "locks", "shards"}
     | {"join", "together", "weave", "merge"}
-    | {f"inspection.{name}" for name in ("findings", "attributes", "arrays", "chunks", "text", "laws")},
+    | {f"inspection.{name}" for name in ("findings", "attributes", "arrays", "chunks", "text", "laws")}
+    | {"sizes", "factors", "lineage", "transitions", "estimates", "trends", "headlines", "anchors", "members"}
+    | {"writeup", "plots.study"},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
     | {"weights", "hub", "detectors", "tables", "plots", "vocabulary", "updates", "nulls", "shares", "projection"}
     | {"information", "bootstrap", "curves", "positional", "contrast", "tokens", "scan", "stream", "schema", "slots"}
-    | {"join"},
-    "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "cli"},
+    | {"join"}
+    | {"sizes", "factors", "lineage", "transitions", "estimates", "trends", "plots.study"},
+    "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "compare", "study", "cli"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
     | {"vocabulary", "updates", "nulls", "shares", "join", "together"},
     "numpy": {"", "options", "jobs", "engine", "locks", "shards", "documents", "checkpoint", "weights", "hub"},

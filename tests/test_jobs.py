@@ -34,7 +34,7 @@ def test_a_job(job: Any, tmp_path: Path) -> None:
     found = job(
         """
         [study]
-        factors = ["seed"]
+        factors = ["optimizer"]
         [defaults]
         data = ["text.jsonl", "hf:allenai/c4:en", "demo:", "/there/*.txt"]
         tokens = "5M"
@@ -46,7 +46,7 @@ def test_a_job(job: Any, tmp_path: Path) -> None:
         [[run]]
         model = "facebook/opt-125m"
         size = "125m"
-        seed = 3
+        optimizer = 3
         [[run]]
         model = "local"
         name = "ours"
@@ -66,7 +66,7 @@ def test_a_job(job: Any, tmp_path: Path) -> None:
     assert first.text["tokens"] == 5_000_000 and first.text["shares"] == {"wiki": 2.0}
     assert first.collect == {"layers": [0, 2, 3, 4], "memory": 20 << 30}
     assert first.analyze == {"only": ["dead", "ngrams"], "ngrams": 4, "fold_norm": True}
-    assert first.factors == {"size": "125m", "stage": "base", "seed": 3} and first.shards == 1
+    assert first.factors == {"size": "125m", "stage": "base", "optimizer": 3} and first.shards == 1
     assert (second.name, second.model, second.shards) == ("ours", str(tmp_path / "local"), 4)
     assert second.text["tokens"] == 1000 and second.factors == {"stage": "sft"}
     assert second.collect["spool"] == str(tmp_path / "disk")
@@ -97,7 +97,7 @@ def test_the_digest_tells_what_decides_the_run(job: Any) -> None:
         ("[defaults]\ndtyp = 1\n" + RUN, "[defaults] has an unknown key 'dtyp'; did you mean 'dtype'?"),
         ("[study]\nfactor = []\n" + RUN, "did you mean 'factors'?"),
         ('[study]\nfactors = ["model"]\n' + RUN, "'model' is an option"),
-        ('[study]\nfactors = "seed"\n' + RUN, "no list of names"),
+        ('[study]\nfactors = "optimizer"\n' + RUN, "no list of names"),
         (RUN + "analyze = { ngram = 3 }\n", "[[run]] 1 analyze has an unknown key 'ngram'; did you mean 'ngrams'?"),
         (RUN + "analyze = 3\n", "analyze is no table"),
         (RUN + 'tokens = "many"\n', "[[run]] 1 tokens: 'many' is no number of tokens"),

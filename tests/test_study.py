@@ -24,9 +24,9 @@ from neurolens.corpora import load_corpus, save_corpus, share_corpus
 from neurolens.data import DataSpec, read_corpus
 from neurolens.decoder import Decoder
 from neurolens.engine import Here, open_executor
-from neurolens.index import INDEX
 from neurolens.jobs import Job, read_job
 from neurolens.locks import lock
+from neurolens.members import STUDY
 from neurolens.run import open_run
 from neurolens.sources import find_sources
 from neurolens.study import CORPORA, Task, do_task, plan_study, run_study
@@ -86,7 +86,7 @@ def test_a_study_makes_the_runs_that_commands_make(
         collect(models / f"opt-{size}", spec, path, **cut)
         analyze_run(path)
         assert snapshot(tmp_path / "out" / path.name) == snapshot(path)
-    index = json.loads((tmp_path / "out" / INDEX).read_text())
+    index = json.loads((tmp_path / "out" / STUDY).read_text())
     assert {name: run["factors"] for name, run in index["runs"].items()} == {
         f"opt-{size}.zarr": {"size": f"{size}m"} for size in SIZES
     }
@@ -248,7 +248,7 @@ def test_a_plan_of_a_study(study: Callable[..., Job], tmp_path: Path) -> None:
 def test_an_index_that_is_none_is_made_anew(study: Callable[..., Job], tmp_path: Path, index: bytes) -> None:
     job = study('[[run]]\nmodel = "opt-24"\nanalyze = { only = ["dead"] }\n')
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / INDEX).write_bytes(index)
+    (tmp_path / "out" / STUDY).write_bytes(index)
     assert run_study(job, tmp_path / "out").done == ["opt-24"]
     assert run_study(job, tmp_path / "out").skipped == ["opt-24"]
 
