@@ -312,7 +312,7 @@ def test_batches_that_are_not_whole_are_told(tiny_model: Path, tmp_path: Path) -
     runs = [collect_blocks(tiny_model, random_corpus(n, n), tmp_path / f"{n}.zarr") for n in (9, 4)]
     said: list[str] = []
     merge(runs[::-1], tmp_path / "whole.zarr", say=said.append)
-    assert not any("batches" in line for line in said)
+    assert not any("whole batches" in line for line in said)
     merge(runs, tmp_path / "not.zarr", say=said.append)
     assert any("texts of 9, 4 sequences are not whole batches of 4: bits near zero may differ" in line for line in said)
     np.testing.assert_array_equal(
@@ -499,7 +499,7 @@ def test_a_run_that_is_being_written_is_waited_for(two: list[Path], tmp_path: Pa
 def test_an_output_that_is_another_run_stays(two: list[Path], tmp_path: Path) -> None:
     out = merge(two, tmp_path / "merged.zarr").path
     before = snapshot(out)
-    with pytest.raises(UsageError, match="is another run than these make: its text is not theirs"):
+    with pytest.raises(UsageError, match=r"is another run than these make: .*its text is not theirs"):
         merge(two[::-1], out)
     edit(two[0], "", dtype="fp16")
     edit(two[1], "", dtype="fp16")
