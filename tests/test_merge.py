@@ -20,7 +20,7 @@ import zarr
 from conftest import POSITIONS, snapshot
 from damage import edit, flip, rewrite
 from drawn import FEW
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import make_run
 
@@ -82,7 +82,8 @@ def draw_texts(seed: int, count: int | None = None) -> list[Drawn]:
     rng = np.random.default_rng(seed)
     positions, neurons = int(rng.choice([2, 3, 8, 16, 24, 64, 130])), int(rng.choice([1, 5, 24, 70]))
     layers = sorted(rng.choice(120, int(rng.integers(1, 3)), replace=False).tolist())
-    sizes = rng.integers(1, max(3, 2000 // positions), count or int(rng.integers(2, 4)))
+    most = 5 * 64 // int(np.gcd(64, positions))  # of sequences: few blocks
+    sizes = rng.integers(1, most, count or int(rng.integers(2, 4)))
     return [draw_text(rng, int(size), positions, neurons, layers) for size in sizes]
 
 
@@ -195,7 +196,7 @@ def test_texts_give_the_run_of_the_joined_text(seed: int) -> None:
         assert known == [(text.corpus.shape[0], text.corpus.fingerprint()) for text in texts]
 
 
-@FEW
+@settings(FEW, max_examples=4)
 @given(seed=st.integers(0, 1 << 30))
 def test_it_does_not_matter_what_is_merged_first(seed: int) -> None:
     """Two of three texts first, and parts of one of them, which need not be whole before."""
@@ -228,7 +229,7 @@ def test_blocks_that_fall_together_are_taken_over(tmp_path: Path) -> None:
         replace(draw_text(rng, size, 16, 24, [0]), per_block=8).run(tmp_path / f"{size}.zarr") for size in (16, 11, 8)
     ]
     merge(runs, tmp_path / "merged.zarr", say=said.append)
-    assert "4 blocks of layers taken over as they are, 1 put together" in said[-1]  # the short one, with the next
+    assert "3 blocks of layers taken over as they are, 2 put together" in said[-1]  # the short one, and all after it
 
 
 def test_results_of_a_merged_run_are_those_of_the_joined_text(two: list[Path], tmp_path: Path) -> None:
@@ -312,7 +313,7 @@ def test_batches_that_are_not_whole_are_told(tiny_model: Path, tmp_path: Path) -
     runs = [collect_blocks(tiny_model, random_corpus(n, n), tmp_path / f"{n}.zarr") for n in (9, 4)]
     said: list[str] = []
     merge(runs[::-1], tmp_path / "whole.zarr", say=said.append)
-    assert not any("batches" in line for line in said)
+    assert not any("whole batches" in line for line in said)
     merge(runs, tmp_path / "not.zarr", say=said.append)
     assert any("texts of 9, 4 sequences are not whole batches of 4: bits near zero may differ" in line for line in said)
     np.testing.assert_array_equal(
@@ -499,7 +500,7 @@ def test_a_run_that_is_being_written_is_waited_for(two: list[Path], tmp_path: Pa
 def test_an_output_that_is_another_run_stays(two: list[Path], tmp_path: Path) -> None:
     out = merge(two, tmp_path / "merged.zarr").path
     before = snapshot(out)
-    with pytest.raises(UsageError, match="is another run than these make: its text is not theirs"):
+    with pytest.raises(UsageError, match=r"is another run than these make: .*its text is not theirs"):
         merge(two[::-1], out)
     edit(two[0], "", dtype="fp16")
     edit(two[1], "", dtype="fp16")
