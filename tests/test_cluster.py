@@ -36,6 +36,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = np.random.default_rng(1).integers(97, 123, size=(40, 8 * POSITIONS), dtype=np.uint8)
     (folder / "text.jsonl").write_text("\n".join(json.dumps({"text": bytes(row).decode()}) for row in words))
     lines = ["[defaults]", 'data = "text.jsonl"', f"tokens = {BLOCKS * 4 * POSITIONS}", "threads = 1"]
+    lines += ['analyze = { only = ["dead"] }']  # few figures
     lines += [f"batch_tokens = {2 * POSITIONS}", f"block_tokens = {4 * POSITIONS}"]
     for size in SIZES:
         shape = {**TINY, "hidden_size": size, "ffn_dim": 2 * size, "num_hidden_layers": LAYERS}
