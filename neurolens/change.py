@@ -119,7 +119,8 @@ def read_change(pair: Pair, *, model_of: Callable[[Any], Checkpoint | None]) -> 
     runs = (pair.before.run, pair.after.run)
     parts = [require(run.store, "dead") for run in runs]
     classes = tuple(name for name in CLASSES if all(CLASS_OF.get(name, "dead") in of for of in parts))
-    lengths = min((of["ngrams"]["lengths"] for of in parts if "ngrams" in of), default=0)
+    lengths = min(of["ngrams"]["lengths"] if "ngrams" in of else 0 for of in parts)
+    classes = tuple(name for name in classes if name != "n-gram detector" or lengths > 1)
     before, after = (_classes(run.neurons, classes, lengths) for run in runs)
     frequency = (runs[0].neurons["frequency"], runs[1].neurons["frequency"])
     notes = _notes(runs, parts, classes)
@@ -147,11 +148,11 @@ def read_change(pair: Pair, *, model_of: Callable[[Any], Checkpoint | None]) -> 
 
 
 def _classes(neurons: Mapping[str, np.ndarray], classes: Sequence[str], lengths: int) -> np.ndarray:
-    ngram = [neurons[f"{gram}_detector"] for gram in GRAMS[1:lengths]]
+    ngram = [neurons[f"{gram}_detector"] for gram in GRAMS[1:lengths]]  # none if one of the two has none
     return classify(
         neurons["dead"],
         neurons["unigram_detector"] if "token detector" in classes else None,
-        np.logical_or.reduce(ngram) if ngram and "n-gram detector" in classes else None,
+        np.logical_or.reduce(ngram) if ngram else None,
         neurons["positional"] if "positional" in classes else None,
     )
 

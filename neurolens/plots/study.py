@@ -37,7 +37,7 @@ def trends(spec: FigureSpec, trend: Trend, numbers: Mapping[str, Headlines], *, 
     """
     several = sum(len(of) > 1 for line in trend.lines for of in line.points.values())
     runs = sum(len(of) for line in trend.lines for of in line.points.values())
-    names = distinct([_settings(line) for line in trend.lines], most=1.9)
+    names = distinct([_settings(line) for line in trend.lines], most=1.6)
     tokens = sorted({run.n_tokens for run in numbers.values()})
     caption = (
         "All layers recorded, together; dead: active on no token; token detectors by the paper's rules (solid) and the"
