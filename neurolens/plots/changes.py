@@ -95,7 +95,9 @@ def _draw_table(ax: Axes, change: Change) -> None:
     """A table of classes, its cells shaded by their share of the row."""
     told = [number for number, name in enumerate(CLASSES) if name in change.classes]
     table = change.table.sum(0)[np.ix_(told, told)]
-    share = table / np.maximum(1, table.sum(1, keepdims=True))
+    number = table.sum(1, keepdims=True)
+    share = np.divide(table, number, out=np.full(table.shape, np.nan), where=number > 0)
+    ax.set_facecolor("#EEEEEE")  # of rows that nobody is in
     ax.imshow(share, cmap=SHADES, vmin=0, vmax=1, aspect="auto")
     for row, column in np.argwhere(table):
         r, g, b, _ = colormaps[SHADES](share[row, column])
