@@ -197,12 +197,13 @@ def _triggers(runs: Sequence[Any], told: bool) -> np.ndarray:
             table, detector = run.triggers(layer), run.neurons["unigram_detector"][row]
             mine = (table["n"] == 1) & table["covered"] & detector[table["neuron"]]
             pairs.append(np.stack([table["neuron"][mine], table["tokens"][mine, -1]], axis=1))
-        found[row] = overlap_triggers(*pairs, neurons=found.shape[1])
+        found[row] = overlap_triggers(*pairs, neurons=runs[0].store.neurons)
     return found
 
 
 def _drift(runs: Sequence[Any], model_of: Callable[[Any], Checkpoint | None]) -> tuple[np.ndarray, str]:
     """(cosine of the value vectors `(layer, neuron)`, why there are none: then all are NaN)."""
+    neurons = runs[0].store.neurons
     found = np.full(runs[0].neurons.shape, np.nan)
     try:
         models = [model_of(run) for run in runs]
@@ -212,9 +213,9 @@ def _drift(runs: Sequence[Any], model_of: Callable[[Any], Checkpoint | None]) ->
         for row, layer in enumerate(runs[0].store.layers):
             name = f"decoder.layers.{layer}.fc2.weight"
             first, second = (dict(model.mapped([name]))[name] for model in models if model)
-            if first.shape != second.shape or first.shape[1] != found.shape[1]:
+            if first.shape != second.shape or first.shape[1] != neurons:
                 return np.full_like(found, np.nan), f"{name} is {tuple(first.shape)} and {tuple(second.shape)}"
-            for start in range(0, found.shape[1], BLOCK):
+            for start in range(0, neurons, BLOCK):
                 part = slice(start, start + BLOCK)
                 found[row, part] = cosines(*(each[:, part].float().numpy().T for each in (first, second)))
     except (NeurolensError, OSError) as error:  # a comparison of bits does not fail for a file that is not needed
