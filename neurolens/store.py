@@ -334,7 +334,6 @@ class Store:
 
             for _ in each(write, range(-(-self.neurons // self._bits_chunk()[0]))):
                 pass
-            sync(folder.parent)
             self._sync_bits(layer, block.index)
 
     def read_chunk(self, block: Block, layer: int, part: int) -> bytes:
@@ -390,6 +389,7 @@ class Store:
             sync(chunk)
             sync(chunk.parent)
         sync(folder)
+        sync(folder.parent)  # whose first block has made the folder
 
     def unmark(self, wanted: np.ndarray) -> None:
         """Take marks back, so that collect does these again: all but those of `wanted`, bool `(layer, block)`.

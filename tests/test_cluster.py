@@ -62,9 +62,12 @@ def dask(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "dask", *arguments], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes], list[subprocess.Popen[bytes]]]]:
-    """(address, scheduler, two workers)."""
+@pytest.fixture(scope="module")
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[str, subprocess.Popen[bytes], list[subprocess.Popen[bytes]]]]:
+    """(address, scheduler, two workers); starting them is what takes long here."""
+    tmp_path = tmp_path_factory.mktemp("cluster")
     file = tmp_path / "scheduler.json"
     scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
     try:
@@ -130,6 +133,7 @@ def test_a_killed_worker_costs_its_current_task_and_bytes_are_those_of_one_proce
 def test_a_dead_scheduler_leaves_a_study_that_continues(
     job: Path, serial: dict[str, dict[str, bytes]], tmp_path: Path, cluster: tuple
 ) -> None:
+    """Comes last: of the workers one may be left."""
     address, scheduler, workers = cluster
     driver = study(job, tmp_path / "out", address)
     until(lambda: any(in_the_middle_of(worker.pid) for worker in workers))

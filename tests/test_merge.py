@@ -33,6 +33,7 @@ from neurolens.counts import Counts
 from neurolens.join import join_corpora
 from neurolens.locks import lock
 from neurolens.merge import merge
+from neurolens.shards import Shard
 from neurolens.store import Store
 from neurolens.verify import verify_run
 
@@ -532,21 +533,17 @@ def test_bits_that_were_dropped_cannot_be_merged(two: list[Path], tmp_path: Path
         merge(two, tmp_path / "merged.zarr")
 
 
-def test_parts_of_a_run_that_will_not_keep_its_bits(tiny_model: Path, tmp_path: Path) -> None:
-    """They have bits as long as no layer is whole: collect counts them in the merged run, as it would have."""
-    corpus, done = random_corpus(22, 1), tmp_path / "done.zarr"
-    whole = collect_blocks(tiny_model, corpus, tmp_path / "whole.zarr")
-    options: dict[str, Any] = {"batch_tokens": 4 * POSITIONS, "block_tokens": 8 * POSITIONS, "keep_bitmaps": "none"}
-    collect(tiny_model, corpus, done, **options)
-    marks = np.zeros((3, 3), bool)
-    marks[:, 0] = True
-    parts = [part_of(whole, tmp_path / "0.zarr", marks), part_of(whole, tmp_path / "1.zarr", ~marks)]
-    for part in parts:
-        edit(part, "", keep_bitmaps="none")
-    with pytest.raises(IncompleteError, match="has all of its bits, which are not counted yet"):
-        merge(parts, tmp_path / "merged.zarr")
-    collect(tiny_model, corpus, tmp_path / "merged.zarr", **options)
-    assert snapshot(tmp_path / "merged.zarr") == snapshot(done)
+@pytest.mark.parametrize("keep", ["all", "none"])
+def test_shards_that_share_no_disk(tiny_model: Path, tmp_path: Path, keep: str) -> None:
+    """Parts have bits as long as no layer is whole; in the merged run they are counted and dropped."""
+    corpus = random_corpus(22, 1)
+    options: dict[str, Any] = {"batch_tokens": 4 * POSITIONS, "block_tokens": 8 * POSITIONS, "keep_bitmaps": keep}
+    collect(tiny_model, corpus, tmp_path / "done.zarr", **options)
+    parts = [tmp_path / "0.zarr", tmp_path / "1.zarr"]
+    for number, part in enumerate(parts, 1):
+        collect(tiny_model, corpus, part, shard=Shard(number, 2), **options)
+    merge(parts, tmp_path / "merged.zarr")
+    assert snapshot(tmp_path / "merged.zarr") == snapshot(tmp_path / "done.zarr")
 
 
 @pytest.mark.parametrize("kind", ["parts", "texts"])
