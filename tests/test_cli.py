@@ -241,6 +241,7 @@ def sample(option: click.Option) -> tuple[str, list[str]]:
         value = str(option.type.choices[-1])
         return value, [flag, value]
     values = {"count": "5k", "layers": "0,2-3", "integer": "7", "integer range": "7", "float": "0.25", "size": "2GiB"}
+    values |= {"i/n": "2/4"}
     if option.type.name == "label=share":
         return "wiki=2;Wikipedia (en)=1", [flag, "wiki=2", flag, "Wikipedia (en)=1"]
     if option.type.name == "factor=values":

@@ -25,6 +25,7 @@ from neurolens.testing import random_opt
 pytest.importorskip("distributed", reason="dask.distributed is not installed")
 
 SIZES = tuple(range(16, 64, 8))  # six models
+Process = subprocess.Popen[bytes]
 BLOCKS, LAYERS = 20, 3
 SOON = 90.0  # seconds for what takes a few
 ENVIRONMENT = {**os.environ, "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "3s", "OMP_NUM_THREADS": "1"}

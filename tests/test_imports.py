@@ -100,8 +100,8 @@ FREE_OF = {
     | {"store", "export", "run", "plots", "vocabulary", "parts", "scan", "card", "neuron", "verdict"}
     | {"updates", "nulls", "shares", "information", "bootstrap", "curves", "positional", "contrast", "tokens"}
     | {"schema", "slots", "scanner", "mend", "inspection.kept", "inspection.spools"}
-    | {"jobs", "engine", "index", "locks", "shards"}
-    | {"join", "together", "weave", "merge"}
+    | {"jobs", "engine", "locks", "shards"}
+    | {"join", "together", "weave"}
     | {f"inspection.{name}" for name in ("findings", "attributes", "arrays", "chunks", "text", "laws")}
     | {"sizes", "factors", "lineage", "transitions", "estimates", "trends", "headlines", "anchors", "members"}
     | {"writeup", "plots.study"},

@@ -43,6 +43,19 @@ block_tokens = {8 * POSITIONS}
 """
 
 
+@pytest.fixture(autouse=True)
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Names of the runs of every comparison; none is drawn, which takes long (test_cluster.py has one)."""
+    seen: list[list[str]] = []
+
+    def compare(members: Any, folder: Path, **how: Any) -> None:
+        seen.append([member.run.name for member in members])
+        folder.mkdir(exist_ok=True)
+
+    monkeypatch.setattr("neurolens.study.compare_runs", compare)
+    return seen
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three OPTs of growing size, and text, in a folder."""
@@ -92,14 +105,29 @@ def test_a_study_makes_the_runs_that_commands_make(
     }
 
 
-def test_what_is_done_is_left_alone(study: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_done_is_left_alone(
+    study: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compared: list[list[str]]
+) -> None:
     run_study(study(), tmp_path / "out")
     before = snapshot(tmp_path / "out")
     for name in ("collect", "analyze_run"):
         monkeypatch.setattr(f"neurolens.study.{name}", lambda *a, **k: pytest.fail("done again"))
     again = run_study(study(), tmp_path / "out")
     assert again.skipped == [f"opt-{size}" for size in SIZES] and not again.done and not again.failed
-    assert snapshot(tmp_path / "out") == before
+    assert snapshot(tmp_path / "out") == before and compared == [again.skipped]
+
+
+def test_runs_that_cannot_be_compared_are_done_all_the_same(
+    study: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare(*_: Any, **__: Any) -> None:
+        raise NeurolensError("cannot be compared")
+
+    monkeypatch.setattr("neurolens.study.compare_runs", compare)
+    found = run_study(study('[[run]]\nmodel = "opt-24"\n'), tmp_path / "out")
+    assert found.done == ["opt-24"] and found.exit_code == 3
+    assert next(found.lines()) == "comparison: failed: cannot be compared"
+    assert ": 1 of 1 runs are done" in list(found.lines())[-1]
 
 
 def test_a_run_that_fails_is_named_and_the_rest_goes_on(
@@ -134,10 +162,10 @@ def test_a_study_that_is_stopped_continues(
     study: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_study(study(), tmp_path / "undisturbed")
-    stop_after(13, monkeypatch)  # of 10 commits a run
-    with pytest.raises(KeyboardInterrupt):
-        run_study(study(), tmp_path / "out")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        stop_after(13, patch)  # of 10 commits a run
+        with pytest.raises(KeyboardInterrupt):
+            run_study(study(), tmp_path / "out")
     found = run_study(study(), tmp_path / "out")
     assert found.skipped == ["opt-24"] and found.done == ["opt-32", "opt-40"]
     runs = [f"opt-{size}.zarr" for size in SIZES]
