@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from neurolens import NeurolensError, first_line, variables
+from neurolens import IncompleteError, NeurolensError, first_line, variables
 from neurolens.bootstrap import Bootstrap
 from neurolens.curves import PositionRules, Ranges
 from neurolens.detectors import TOP, Rules
 from neurolens.durable import sync, writing
+from neurolens.location import Where, beside
 from neurolens.positional import Positional
 from neurolens.scan import SAMPLES, Scan, join_scans, scan_rows
 from neurolens.store import Store
@@ -83,15 +84,18 @@ class Scanner:
         return scan_rows(rows, neurons.start, self.tokens, self._rules, counted=self.counted, positions=self._positions)
 
 
-def scan_path(run: Path, layer: int) -> Path:
+def scan_path(run: Where, layer: int) -> Path:
     """Where the scan of a layer waits until all layers are scanned: beside the run."""
-    return run.with_name(run.name + ".scans") / f"{layer:02d}.npz"
+    path = beside(run)
+    return path.with_name(path.name + ".scans") / f"{layer:02d}.npz"
 
 
 def has_all_bits(store: Store, layer: int) -> bool:
     """Whether no bits of a layer were dropped, as far as can be told."""
     try:
         return bool(store.kept(layer).all())
+    except IncompleteError:  # out of reach
+        raise
     except NeurolensError:  # whose were kept cannot be read
         return False
 
