@@ -84,7 +84,7 @@ class Store:
             "corpus_notes": {label: dict(note) for label, note in corpus.notes.items()},
         }
         with _writing(), place.writing(), place.appearing() as made:
-            group = zarr.create_group(made.zarr, attributes=BEGUN)
+            group = zarr.create_group(made.zarr, attributes=dict(BEGUN))  # which it clears
             store = cls(made, group, attributes)
             rows = max(1, (1 << 20) // (4 * positions))
             store._write("tokens", corpus.tokens.astype("<i4"), ("sequence", "position"), (rows, positions))
