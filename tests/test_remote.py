@@ -6,9 +6,11 @@ Laws are held in fsspec's memory; whole commands, and what only a server can do,
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,6 @@ from test_collect import BATCH, random_corpus, stop_after
 
 import neurolens
 from neurolens import IncompleteError, NeurolensError, UsageError, remote
-from neurolens.analyze import analyze_run
-from neurolens.certify import certify
 from neurolens.cli import run as command
 from neurolens.collect import collect
 from neurolens.corpus import Corpus
@@ -118,13 +118,7 @@ def lines(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, 
 
 
 def test_urls_and_paths_are_told_apart() -> None:
-    assert (
-        locate("a/b.zarr")
-        == Path("a/b.zarr")
-        == locate(Path("a/b.zarr"))
-        == locate("file:///x").parent / "a/b.zarr"[:0] / ""
-        or True
-    )
+    assert locate("a/b.zarr") == locate(Path("a/b.zarr")) == Path("a/b.zarr")
     assert locate("file:///x/r.zarr") == Path("/x/r.zarr")
     assert str(locate("S3://Bucket/a/opt.zarr/")) == "s3://Bucket/a/opt.zarr"
     url = locate("gs://b/a/r.zarr")
@@ -231,12 +225,12 @@ def test_put_by_put_a_mark_tells_the_truth(at: Path, monkeypatch: pytest.MonkeyP
     """A run is not there, or it is whole but for blocks without a mark, after whichever put the connection is lost."""
     expected = snapshot(small(at / "r.zarr"))
     with monkeypatch.context() as patch:
-        puts = len(break_off("memory://0", "_pipe_file", ConnectionError, patch, after=10**6)) or len(
-            _count(patch, lambda: small(locate("memory://0")))
-        )
+        seen = break_off("memory://t/whole.zarr", "_pipe_file", ConnectionError, patch, after=10**6)
+        small(locate("memory://t/whole.zarr"))
+    puts = len(seen)
     assert puts > 40
     for after in range(0, puts, 3):
-        url = f"memory://r-{after}.zarr"
+        url = f"memory://t/{after}.zarr"
         with monkeypatch.context() as patch:
             break_off(url, "_pipe_file", lambda: ConnectionError("gone"), patch, after=after)
             with pytest.raises(IncompleteError):
@@ -251,12 +245,6 @@ def test_put_by_put_a_mark_tells_the_truth(at: Path, monkeypatch: pytest.MonkeyP
                 assert objects(url)[name] == expected[name]
 
 
-def _count(patch: pytest.MonkeyPatch, work: Callable[[], object]) -> list[str]:
-    seen = break_off("memory://count", "_pipe_file", ConnectionError, patch, after=10**6)
-    work()
-    return seen
-
-
 def test_a_run_appears_whole_and_what_was_begun_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     url = locate("memory://r.zarr")
     with monkeypatch.context() as patch:  # killed: nothing is cleared up
@@ -265,7 +253,7 @@ def test_a_run_appears_whole_and_what_was_begun_is_removed(monkeypatch: pytest.M
         with pytest.raises(BaseException, match=""):
             small(url)
     assert len(objects(str(url))) == 8 and not Store.is_at(url)
-    with pytest.raises(NeurolensError, match="no run at memory://r.zarr"):
+    with pytest.raises(NeurolensError, match=r"no run at memory://r.zarr"):
         Store.open(url)
     place_of(str(url)).write("layers/00/active/c/9/9", b"of a run that was cut otherwise")
     small(url)
@@ -289,19 +277,11 @@ def test_what_is_somebody_elses_is_left_alone(content: dict[str, bytes], tiny_mo
 
 
 def test_merged_from_here_and_elsewhere(whole: Path, tmp_path: Path) -> None:
-    parts = []
-    for i, marks in enumerate(np.indices((2, 3, 6)).sum(0) % 2):
-        part = upload(whole, f"memory://parts/{i}.zarr")
-        Store.open(locate(part), write=True).unmark((marks == i) if i else (marks == i))
-        parts.append(part)
+    """Parts of one run, with other blocks each."""
+    parts: list[Any] = [upload(whole, "memory://b/part.zarr"), shutil.copytree(whole, tmp_path / "part.zarr")]
     marks = np.indices((3, 6)).sum(0) % 2
     for i, part in enumerate(parts):
-        store = Store.open(locate(part), write=True)
-        store.unmark(marks == i)
-    parts[1] = str(tmp_path / "1.zarr")
-    for name, content in objects("memory://parts/1.zarr").items():
-        (tmp_path / "1.zarr" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "1.zarr" / name).write_bytes(content)
+        Store.open(locate(part), write=True).unmark(marks == i)
     merge(parts, "memory://merged.zarr")
     assert objects("memory://merged.zarr") == snapshot(whole)
     with pytest.raises(UsageError, match="is given twice"):
@@ -367,9 +347,9 @@ def test_shards_that_cannot_be_done(tiny_model: Path, corpus: Corpus, monkeypatc
 def test_processes_of_one_machine_exclude_each_other() -> None:
     url = locate("memory://r.zarr")
     small(url)
-    with lock(url), pytest.raises(NeurolensError, match="memory://r.zarr is in use by another process"), lock(url):
+    with lock(url), pytest.raises(NeurolensError, match=r"memory://r.zarr is in use by another process"), lock(url):
         pass
-    with lock(url), pytest.raises(NeurolensError, match="memory://r.zarr is being written"):
+    with lock(url), pytest.raises(NeurolensError, match=r"memory://r.zarr is being written"):
         verify_run("memory://r.zarr")
 
 
@@ -471,7 +451,7 @@ def test_a_connection_lost_on_the_way_continues(
     assert code == 3 and said == (
         f"neurolens: cannot reach {url} (reset by peer); once it can be reached, give the same command again"
     )
-    assert 0 < Store.open(locate(url)).progress().sum()
+    assert Store.open(locate(url)).progress().any()
     assert lines(capsys, *asked, url)[0] == 0
     assert objects(url) == snapshot(at / "r.zarr")
 
@@ -481,7 +461,7 @@ def test_without_s3fs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
 
     remote.close()
     monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)
-    monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
     code, said = lines(capsys, "info", "s3://b/r.zarr")
     assert code == 1 and said.startswith("neurolens: s3://b/r.zarr needs a package that is not installed (")
     assert said.endswith("pip install neurolens-llm[remote]")
@@ -498,7 +478,6 @@ def test_files_that_must_be_on_this_machine(whole: Path, capsys: pytest.CaptureF
     assert list(Path().iterdir()) == []
 
 
-def test_a_place_here_is_a_folder(at: Path) -> None:
+def test_a_path_is_a_folder_and_opens_no_connection() -> None:
     place = find_place("r.zarr")
-    assert isinstance(place, Folder) and place.at == Path("r.zarr") and not place.is_there()
-    assert certify is not None and analyze_run is not None
+    assert isinstance(place, Folder) and place.at == Path("r.zarr") and not place.is_there() and place.lost is None
