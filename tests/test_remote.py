@@ -58,7 +58,7 @@ def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def endpoint() -> Iterator[str]:
     """The address of an S3 server, which the environment says."""
     pytest.importorskip("s3fs", reason="runs elsewhere need s3fs: pip install neurolens-llm[remote]")
-    server = pytest.importorskip("moto.server", reason="the tests' S3 server is moto's: pip install moto[server]")
+    server = pytest.importorskip("moto.server", reason="the tests' S3 server is moto's: pip install moto[s3] flask flask-cors")
     running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()
     url = "http://{}:{}".format(*running.get_host_and_port())
