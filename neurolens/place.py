@@ -112,7 +112,8 @@ class Place(Protocol):
 
     def appearing(self) -> AbstractContextManager[Place]:
         """Where a run is made that is at its place once all is written, in one moment. Its root is made with the
-        attributes BEGUN, and gets its own last. Of a failure nothing stays."""
+        attributes BEGUN, and gets its own last. Of a failure nothing stays, or what is not taken for a run and is
+        removed by whoever makes it again."""
         ...
 
 

@@ -87,10 +87,11 @@ class Remote:
 
     def files(self) -> Iterator[str]:
         for path in sorted(self._do(self._find(self._root))):
-            yield path.removeprefix(f"{self._root}/")
+            if name := path.removeprefix(f"{self._root}/"):  # consoles make empty objects that stand for folders
+                yield name
 
     def size(self, folder: str) -> int:
-        found = self._do(self._files._find(self._path(folder), detail=True))
+        found = self._do(self._find(self._path(folder)))
         inside = len(self._root)  # a bucket may have folders called c, too
         return sum(each["size"] for path, each in found.items() if "/c/" in path[inside:])
 
@@ -132,12 +133,7 @@ class Remote:
     @contextlib.contextmanager
     def appearing(self) -> Iterator[Remote]:
         self._remove_begun()
-        try:
-            yield self
-        except BaseException:
-            with contextlib.suppress(Exception):  # a later command removes it
-                self._remove_begun()
-            raise
+        yield self  # of a failure what was begun stays: a put may still be under way, and come after its removal
 
     @contextlib.contextmanager
     def reaching(self) -> Iterator[None]:
@@ -167,11 +163,11 @@ class Remote:
             return (await self._files._info(path))["type"]
         return None
 
-    async def _find(self, path: str) -> list[str]:
-        """All objects below a path."""
+    async def _find(self, path: str) -> dict[str, dict[str, Any]]:
+        """All objects below a path, and what is known of each."""
         with contextlib.suppress(FileNotFoundError):
-            return list(await self._files._find(path))
-        return []
+            return dict(await self._files._find(path, detail=True))
+        return {}
 
     async def _remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from neurolens import IncompleteError, NeurolensError, first_line, variables
+from neurolens import NeurolensError, first_line, variables
 from neurolens.bootstrap import Bootstrap
 from neurolens.curves import PositionRules, Ranges
 from neurolens.detectors import TOP, Rules
@@ -94,9 +94,9 @@ def has_all_bits(store: Store, layer: int) -> bool:
     """Whether no bits of a layer were dropped, as far as can be told."""
     try:
         return bool(store.kept(layer).all())
-    except IncompleteError:  # out of reach
-        raise
-    except NeurolensError:  # whose were kept cannot be read
+    except NeurolensError:
+        if store.place.lost:  # which is no damage
+            raise  # whose were kept cannot be read
         return False
 
 

@@ -51,9 +51,11 @@ class Weaver:
                 store.write_chunks(block, layer, lambda part: source.read_chunk(theirs, layer, part), self._each)
                 for _ in self._each(lambda some: store.rows(layer, some, block), store.neuron_chunks(block)):
                     pass  # read once, which compares checksums
-            except IncompleteError:  # of the output's disk, or of what is out of reach
+            except IncompleteError:  # of the output's disk, or of what cannot be reached
                 raise
             except NeurolensError as error:
+                if source.place.lost or store.place.lost:
+                    raise
                 raise _damaged(source, layer, theirs, error) from error
         else:
             store.write_bits_of(block, layer, lambda some: self._rows(layer, sources, some), self._each)
@@ -113,9 +115,9 @@ class Weaver:
 def _read(source: Store, layer: int, neurons: slice, block: Block) -> np.ndarray:
     try:
         return source.rows(layer, neurons, block).view(np.uint8)
-    except IncompleteError:  # out of reach, which is no damage
-        raise
     except NeurolensError as error:
+        if source.place.lost:  # which is no damage
+            raise
         raise _damaged(source, layer, block, error) from error
 
 

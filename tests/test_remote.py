@@ -58,7 +58,9 @@ def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def endpoint() -> Iterator[str]:
     """The address of an S3 server, which the environment says."""
     pytest.importorskip("s3fs", reason="runs elsewhere need s3fs: pip install neurolens-llm[remote]")
-    server = pytest.importorskip("moto.server", reason="the tests' S3 server is moto's: pip install moto[s3] flask flask-cors")
+    server = pytest.importorskip(
+        "moto.server", reason="the tests' S3 server is moto's: pip install moto[s3] flask flask-cors"
+    )
     running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()
     url = "http://{}:{}".format(*running.get_host_and_port())
@@ -247,12 +249,11 @@ def test_put_by_put_a_mark_tells_the_truth(at: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_run_appears_whole_and_what_was_begun_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     url = locate("memory://r.zarr")
-    with monkeypatch.context() as patch:  # killed: nothing is cleared up
-        patch.setattr(remote.Remote, "_remove_begun", lambda self: None)
-        break_off(str(url), "_pipe_file", KeyboardInterrupt, patch, after=8)
-        with pytest.raises(BaseException, match=""):
+    with monkeypatch.context() as patch:
+        break_off(str(url), "_pipe_file", ConnectionError, patch, after=8)
+        with pytest.raises(IncompleteError):
             small(url)
-    assert len(objects(str(url))) == 8 and not Store.is_at(url)
+    assert 0 < len(objects(str(url))) <= 8 and not Store.is_at(url)
     with pytest.raises(NeurolensError, match=r"no run at memory://r.zarr"):
         Store.open(url)
     place_of(str(url)).write("layers/00/active/c/9/9", b"of a run that was cut otherwise")
@@ -416,8 +417,8 @@ def test_errors_are_one_line(
         assert code == 1 and said.startswith("neurolens: there is no s3://no-such-bucket-here, or it is gone; make it")
         code, said = lines(capsys, *arguments, "nowhere://b/r.zarr")
         assert code == 2 and "nowhere:// is no scheme that fsspec knows; expected s3://BUCKET/RUN.zarr" in said
-        code, said = lines(capsys, *arguments, "s3://x/r.zarr")
-        assert code == 2 and "s3://x cannot be the name of a bucket" in said
+        code, said = lines(capsys, *arguments, "s3://a b/r.zarr")
+        assert code == 2 and "s3://a b cannot be the name of a bucket" in said
     with monkeypatch.context() as patch:
         break_off(f"{bucket}/r.zarr", "_info", lambda: PermissionError("Access Denied"), patch)
         code, said = lines(capsys, *asked, f"{bucket}/r.zarr")
