@@ -93,6 +93,8 @@ def collect(
     should know, a line at a time. Raises UsageError, NeurolensError, and IncompleteError where the same call continues.
     """
     output = locate(output)
+    place = None if spool is None else "memory" if spool == "memory" else "disk"
+    parent = here(spool, "a folder for hidden states") if spool and place == "disk" else None
     check_device(device)
     checkpoint = Checkpoint(model, revision, say=say)
     shape = shape_of(checkpoint)
@@ -113,8 +115,6 @@ def collect(
         "activation": ACTIVATION_RULE,
         "corpus_fingerprint": corpus.fingerprint(),
     }
-    place = None if spool is None else "memory" if spool == "memory" else "disk"
-    parent = here(spool, "a folder for hidden states") if spool and place == "disk" else None
     folder = spool_folder(output, parent, shard)
     measure = partial(measure_rates, checkpoint, shape, corpus=corpus.shape, dtype=dtype, device=device, spool=folder)
     build_model(checkpoint)  # what this imports is part of what the process takes

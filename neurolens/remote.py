@@ -49,14 +49,15 @@ class Remote:
         self._files, self._root = files, self.zarr.path
 
     def is_there(self) -> bool:
-        if self._is_begun():
+        if self._kind(self._root) is None:
+            with self.reaching():  # nothing is in a bucket that is there, or there is none: FileNotFoundError
+                if bucket := self._root.split("/")[0]:
+                    sync(self._files._info(bucket))
             return False
-        if self._kind(self._root) is not None:
-            return True
-        with self.reaching():  # nothing is in a bucket that is there, or there is none: FileNotFoundError
-            if bucket := self._root.split("/")[0]:
-                sync(self._files._info(bucket))
-        return False
+        try:
+            return not _is_begun(self.read(ROOT))
+        except FileNotFoundError:  # somebody else's, or another process has just removed what was begun
+            return self._kind(self._root) is not None
 
     def exists(self, name: str) -> bool:
         return self._kind(self._path(name)) is not None
@@ -175,19 +176,13 @@ class Remote:
         if left := await self._find(path):  # some file systems do not say that they must not
             raise PermissionError(f"{len(left)} objects of {path} cannot be removed")
 
-    def _is_begun(self) -> bool:
-        """Whether there is a run in the making, and nothing else: what is somebody else's is left alone."""
-        try:
-            return json.loads(self.read(ROOT)).get("attributes") == BEGUN
-        except (OSError, ValueError, AttributeError, RecursionError):
-            return False
-
     def _remove_begun(self) -> None:
-        """Remove a run in the making; what says so goes last."""
-        if self._is_begun():
-            for name in sorted({name.split("/")[0] for name in self.files()} - {ROOT}):
-                self.remove(name)
-            self.unlink(ROOT)
+        """Remove a run in the making; what says so goes last. What is somebody else's is left alone."""
+        with contextlib.suppress(FileNotFoundError):
+            if _is_begun(self.read(ROOT)):
+                for name in sorted({name.split("/")[0] for name in self.files()} - {ROOT}):
+                    self.remove(name)
+                self.unlink(ROOT)
 
 
 class Objects(FsspecStore):
@@ -234,6 +229,14 @@ class Objects(FsspecStore):
         with self.place.reaching():
             async for each in super().list_prefix(prefix):
                 yield each
+
+
+def _is_begun(root: bytes) -> bool:
+    """Whether the metadata of a root are those of a run in the making."""
+    try:
+        return json.loads(root)["attributes"] == BEGUN
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def explain(error: Exception, at: Url) -> NeurolensError:

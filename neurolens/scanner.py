@@ -94,9 +94,9 @@ def has_all_bits(store: Store, layer: int) -> bool:
     """Whether no bits of a layer were dropped, as far as can be told."""
     try:
         return bool(store.kept(layer).all())
-    except NeurolensError:
+    except NeurolensError:  # whose were kept cannot be read
         if store.place.lost:  # which is no damage
-            raise  # whose were kept cannot be read
+            raise
         return False
 
 

@@ -243,7 +243,7 @@ class Store:
     def metadata(self, name: str) -> dict[str, Any] | None:
         """What stands in the `zarr.json` of an array or group; None if there is none, or it is no JSON object."""
         try:
-            found = json.loads(self.place.read(f"{name}/zarr.json"))
+            found = json.loads(self.place.read(_metadata_of(name)))
         except (OSError, ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None
@@ -427,7 +427,7 @@ class Store:
     def restore_group(self, name: str) -> None:
         """Write the metadata of a group, which cannot be read, anew, without attributes; what is in it stays."""
         with self.place.writing():
-            self.place.unlink(f"{name}/zarr.json")
+            self.place.unlink(_metadata_of(name))
         self.set_attributes(name, {})
 
     def write(
@@ -442,7 +442,7 @@ class Store:
         with self.place.writing():
             node: Any = self._group[name] if self.has(name) else self._group.create_group(name)
             node.attrs.put(dict(attributes))
-            self.place.sync(f"{name}/zarr.json", name)
+            self.place.sync(_metadata_of(name), name)
 
     def settle(self, *folders: str) -> None:
         """Make sure that what was written below these is on the disk, so that a mark never outlives what it marks."""
@@ -506,6 +506,11 @@ class Store:
         array = self._make(name, values.shape, values.dtype.str, dims, chunks, attributes, overwrite=True)
         if values.size:
             array[...] = values
+
+
+def _metadata_of(name: str) -> str:
+    """The file of an array's metadata, or a group's; of the root for ""."""
+    return f"{name}/zarr.json".lstrip("/")
 
 
 @contextlib.contextmanager
