@@ -29,6 +29,7 @@ from neurolens.location import Url
 T = TypeVar("T")
 ROOT = "zarr.json"
 OPTIONS = {"use_listings_cache": False, "skip_instance_cache": True}  # others write as well; a session has one loop
+OF_SCHEME = {"s3": {"max_concurrency": 1}}  # of the parts of an object: else s3fs asks for its size before it is read
 
 _files: dict[str, Any] = {}  # by bucket: fsspec's, whose connections are zarr's loop's
 _opening = threading.Lock()
@@ -72,7 +73,7 @@ class Remote:
         names = list(files)
 
         async def kinds() -> list[str | None]:
-            return await asyncio.gather(*(self._find_kind(self._path(name)) for name in names))
+            return await asyncio.gather(*(self.find_kind(self._path(name)) for name in names))
 
         found = self._do(kinds())
         return next((name for name, kind in zip(names, found, strict=True) if kind != "file"), None)
@@ -156,9 +157,9 @@ class Remote:
             return sync(work)
 
     def _kind(self, path: str) -> str | None:
-        return self._do(self._find_kind(path))
+        return self._do(self.find_kind(path))
 
-    async def _find_kind(self, path: str) -> str | None:
+    async def find_kind(self, path: str) -> str | None:
         """`file`, `directory`, or None for what is not there."""
         with contextlib.suppress(FileNotFoundError):
             return (await self._files._info(path))["type"]
@@ -217,8 +218,9 @@ class Objects(FsspecStore):
             await super().delete(key)
 
     async def delete_dir(self, prefix: str) -> None:
-        with self.place.reaching():
-            await super().delete_dir(prefix)
+        with self.place.reaching():  # zarr does it before each array that it makes; mostly there is nothing
+            if await self.place.find_kind(f"{self.path}/{prefix}".rstrip("/")) is not None:
+                await super().delete_dir(prefix)
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         with self.place.reaching():
@@ -278,7 +280,9 @@ def _connect(root: Url) -> Any:
     """fsspec's file system of a bucket; one for all runs in it."""
     with _opening:
         if str(root) not in _files:
-            _files[str(root)] = FsspecStore.from_url(str(root), storage_options=dict(OPTIONS)).fs
+            _files[str(root)] = FsspecStore.from_url(
+                str(root), storage_options={**OPTIONS, **OF_SCHEME.get(root.scheme, {})}
+            ).fs
         return _files[str(root)]
 
 

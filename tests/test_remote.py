@@ -42,6 +42,7 @@ from neurolens.verify import verify_run
 
 pytestmark = pytest.mark.usefixtures("hasty")
 CUT: dict[str, Any] = {"batch_tokens": 2 * POSITIONS, "block_tokens": BATCH}  # 6 blocks of 22 sequences
+CUT_AS_OPTIONS = ["--batch-tokens", "192", "--block-tokens", "768"]
 NAMES = count()
 
 
@@ -166,12 +167,19 @@ def test_what_stands_beside_runs_of_one_name_is_not_shared() -> None:
 # -- the same run --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("scheme", "parts"), [("memory", []), ("s3", ["--only", "ngrams", "--ngrams", "1"])])
 def test_commands_make_the_same_run_object_by_object(
-    tiny_model: Path, bucket: str, at: Path, capsys: pytest.CaptureFixture[str]
+    scheme: str,
+    parts: list[str],
+    tiny_model: Path,
+    at: Path,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
     """collect in two shards, analyze, certify; what info, neuron, export, plot and verify say of it."""
     Path("text.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in random_texts(12)))
-    runs = ["local.zarr", f"{bucket}/folder/remote.zarr"]
+    base = request.getfixturevalue("bucket") if scheme == "s3" else "memory://bucket"
+    runs = ["local.zarr", f"{base}/folder/remote.zarr"]
     shown: dict[str, list[Any]] = {}
     for run in runs:
         for shard in ("1/2", "2/2"):
@@ -181,18 +189,17 @@ def test_commands_make_the_same_run_object_by_object(
                 "text.jsonl",
                 "-o",
                 run,
-                "--batch-tokens",
-                96,
-                "--block-tokens",
-                BATCH,
+                *CUT_AS_OPTIONS,
+                "--layers",
+                "0,2",
                 "--shard",
                 shard,
             ]
             assert lines(capsys, *collected)[0] == 0
         assert lines(capsys, *collected[:-2]) == (0, f"{run}: collected; next: neurolens analyze {run}")
-        assert lines(capsys, "analyze", run)[0] == 0
+        assert lines(capsys, "analyze", run, *parts)[0] == 0
         assert lines(capsys, "certify", tiny_model, "--run", run, "--tokens", 400)[0] == 0
-        for asked in (["info"], ["neuron", "1.3"], ["verify"], ["export", "t.csv", "--table", "triggers"]):
+        for asked in (["info"], ["neuron", "2.3"], ["verify"], ["export", "t.csv", "--table", "triggers"]):
             name, *more = asked
             capsys.readouterr()
             assert command([name, run, *more, "--json", *(["--force"] if name == "export" else [])]) == 0
@@ -207,7 +214,7 @@ def test_commands_make_the_same_run_object_by_object(
     assert {path.name for path in at.iterdir()} == {
         "text.jsonl", "t.csv", "figures", "local.zarr", "local.zarr.log", log
     }  # fmt: skip
-    assert repr(neurolens.open(runs[1])).startswith(f"<Run {runs[1]}: 3 layers")
+    assert repr(neurolens.open(runs[1])).startswith(f"<Run {runs[1]}: 2 layers")
 
 
 def test_bits_that_are_not_kept(tiny_model: Path, corpus: Corpus, at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,11 +462,11 @@ def test_a_connection_lost_on_the_way_continues(
     tiny_model: Path, bucket: str, capsys: pytest.CaptureFixture[str], at: Path
 ) -> None:
     Path("text.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in random_texts(12)))
-    asked = ["collect", tiny_model, "text.jsonl", "--batch-tokens", 192, "--block-tokens", 768, "-o"]
+    asked = ["collect", tiny_model, "text.jsonl", *CUT_AS_OPTIONS, "-o"]
     assert lines(capsys, *asked, "r.zarr")[0] == 0
     url = f"{bucket}/r.zarr"
     with pytest.MonkeyPatch.context() as patch:
-        break_off(url, "_pipe_file", lambda: ConnectionResetError("reset by peer"), patch, after=90)
+        break_off(url, "_pipe_file", lambda: ConnectionResetError("reset by peer"), patch, after=55)
         code, said = lines(capsys, *asked, url)
     assert code == 3 and said == (
         f"neurolens: cannot reach {url} (reset by peer); once it can be reached, give the same command again"
