@@ -220,7 +220,7 @@ def beside_resident(folder: Path, device: str, quick: bool) -> Found:
     if quick:
         shape = {"shape": "125m", "layers": 3, "vocab_size": 8192}
     model = random_opt(folder / "model", dtype="float16", **shape)
-    corpus = zipf_corpus(4, 1024 if quick else 2048, Checkpoint(model).config["vocab_size"])
+    corpus = zipf_corpus(4, 512 if quick else 2048, Checkpoint(model).config["vocab_size"])
     runs: list[Path] = []
 
     def call(weights: str) -> None:
@@ -328,7 +328,7 @@ def disk_bytes(path: Path) -> int:
 
 def bits_dropped(folder: Path, quick: bool) -> Found:
     """Part e."""
-    shape: dict[str, Any] = {"layers": 3, "vocab_size": 8192} if quick else {}
+    shape: dict[str, Any] = {"layers": 2, "vocab_size": 8192} if quick else {}
     model = random_opt(folder / "model", "125m", dtype="float16", **shape)
     tokens, positions, output = (1 << 14 if quick else 1 << 20), (128 if quick else 2048), folder / "run.zarr"
     options = {"weights": "streamed", "spool": str(folder), "keep_bitmaps": "none", "dtype": "bf16"}
@@ -381,10 +381,10 @@ def run_part(part: str, quick: bool) -> Iterator[Found]:
             elif part == "b":
                 yield beside_resident(folder, device, quick)
             elif part == "c":
-                model = repeat_layer(folder / "model", "1.3b" if quick else "13b", 3 if quick else 40)
+                model = repeat_layer(folder / "model", "1.3b" if quick else "13b", 2 if quick else 40)
                 yield large_model(part, model, folder, 1, 128 if quick else 512, 6.0)
             elif part == "d":
-                model = sparse_checkpoint(folder / "model", "2.7b" if quick else "66b", 4 if quick else None)
+                model = sparse_checkpoint(folder / "model", "2.7b" if quick else "66b", 3 if quick else None)
                 yield large_model(part, model, folder, 1, 64, None)
             else:
                 yield bits_dropped(folder, quick)

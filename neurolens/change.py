@@ -119,7 +119,8 @@ def read_change(pair: Pair, *, model_of: Callable[[Any], Checkpoint | None]) -> 
     runs = (pair.before.run, pair.after.run)
     parts = [require(run.store, "dead") for run in runs]
     classes = tuple(name for name in CLASSES if all(CLASS_OF.get(name, "dead") in of for of in parts))
-    lengths = min((of["ngrams"]["lengths"] for of in parts if "ngrams" in of), default=0)
+    lengths = min(of["ngrams"]["lengths"] if "ngrams" in of else 0 for of in parts)
+    classes = tuple(name for name in classes if name != "n-gram detector" or lengths > 1)
     before, after = (_classes(run.neurons, classes, lengths) for run in runs)
     frequency = (runs[0].neurons["frequency"], runs[1].neurons["frequency"])
     notes = _notes(runs, parts, classes)
@@ -147,11 +148,11 @@ def read_change(pair: Pair, *, model_of: Callable[[Any], Checkpoint | None]) -> 
 
 
 def _classes(neurons: Mapping[str, np.ndarray], classes: Sequence[str], lengths: int) -> np.ndarray:
-    ngram = [neurons[f"{gram}_detector"] for gram in GRAMS[1:lengths]]
+    ngram = [neurons[f"{gram}_detector"] for gram in GRAMS[1:lengths]]  # none if one of the two has none
     return classify(
         neurons["dead"],
         neurons["unigram_detector"] if "token detector" in classes else None,
-        np.logical_or.reduce(ngram) if ngram and "n-gram detector" in classes else None,
+        np.logical_or.reduce(ngram) if ngram else None,
         neurons["positional"] if "positional" in classes else None,
     )
 
@@ -196,12 +197,13 @@ def _triggers(runs: Sequence[Any], told: bool) -> np.ndarray:
             table, detector = run.triggers(layer), run.neurons["unigram_detector"][row]
             mine = (table["n"] == 1) & table["covered"] & detector[table["neuron"]]
             pairs.append(np.stack([table["neuron"][mine], table["tokens"][mine, -1]], axis=1))
-        found[row] = overlap_triggers(*pairs, neurons=found.shape[1])
+        found[row] = overlap_triggers(*pairs, neurons=runs[0].store.neurons)
     return found
 
 
 def _drift(runs: Sequence[Any], model_of: Callable[[Any], Checkpoint | None]) -> tuple[np.ndarray, str]:
     """(cosine of the value vectors `(layer, neuron)`, why there are none: then all are NaN)."""
+    neurons = runs[0].store.neurons
     found = np.full(runs[0].neurons.shape, np.nan)
     try:
         models = [model_of(run) for run in runs]
@@ -211,9 +213,9 @@ def _drift(runs: Sequence[Any], model_of: Callable[[Any], Checkpoint | None]) ->
         for row, layer in enumerate(runs[0].store.layers):
             name = f"decoder.layers.{layer}.fc2.weight"
             first, second = (dict(model.mapped([name]))[name] for model in models if model)
-            if first.shape != second.shape or first.shape[1] != found.shape[1]:
+            if first.shape != second.shape or first.shape[1] != neurons:
                 return np.full_like(found, np.nan), f"{name} is {tuple(first.shape)} and {tuple(second.shape)}"
-            for start in range(0, found.shape[1], BLOCK):
+            for start in range(0, neurons, BLOCK):
                 part = slice(start, start + BLOCK)
                 found[row, part] = cosines(*(each[:, part].float().numpy().T for each in (first, second)))
     except (NeurolensError, OSError) as error:  # a comparison of bits does not fail for a file that is not needed

@@ -12,6 +12,7 @@ from neurolens.lineage import Unpaired
 from neurolens.writeup import Raw, claim_rows, escaped, number, percent, table_lines
 
 FIGURES_OF = "figures"  # folder of the figures in that of the page
+LEAST_P = 1e-15  # smaller ones are below the precision they are computed in
 COUNTS = ("died", "woke", "changed_class", "more_often", "less_often")  # of neurons, from one run to the next
 
 
@@ -110,7 +111,7 @@ def _overlaps(changes: Sequence[Change]) -> list[str]:
     """Overlap of each class, beside chance."""
     rows = [
         [change.pair.name, name, f"{found.before:,}", f"{found.after:,}", f"{found.both:,}",
-         number(found.jaccard), number(found.expected), f"{found.p:.2g}"]
+         number(found.jaccard), number(found.expected), f"{found.p:.2g}" if found.p > LEAST_P else f"< {LEAST_P:g}"]
         for change in changes for name, found in change.overlaps.items() if found.before + found.after
     ]  # fmt: skip
     head = ["from → to", "class", "before", "after", "in both", "Jaccard", "by chance", "p"]

@@ -98,13 +98,13 @@ def read_headlines(run: Any) -> Headlines:
         found["covered"] = int(run.by_layer.overall["covered"][0, 0])
     if "updates" in parts:
         overall = run.by_layer.overall
-        names = ("suppressing", "suppressing_low", "suppressing_high")
-        found["suppressing"] = Estimate(*(float(overall[name][0, 0]) for name in names))
+        share, low, high = (float(overall[f"suppressing{end}"][0, 0]) for end in ("", "_low", "_high"))
+        found["suppressing"] = Estimate(share, low, high)
     if "positions" in parts:
         table = run.positions
-        ends = [np.nan if number is None else number / total for number in table.total]
+        share, low, high = (np.nan if number is None else number / total for number in table.total)
         count = table.overall["count"]
-        found["positional"] = Estimate(*ends)
+        found["positional"] = Estimate(share, low, high)
         found["types"] = {
             kind: {strength: int(count[i, j]) for j, strength in enumerate(STRENGTHS[1:])}
             for i, kind in enumerate(TYPES[1:])
@@ -139,8 +139,8 @@ def _activity(run: Any, settings: Mapping[str, Any]) -> tuple[Estimate, Estimate
     silent, means = resample_activity(on, groups)
     estimates = []
     for value, replicates in ((share, silent / max(1, dead.size)), (mean, means)):
-        low, high = groups.interval(np.array(value), replicates)
-        estimates.append(Estimate(value, *(float(end) for end in np.clip((low, high), 0, 1))))
+        low, high = np.clip(groups.interval(np.array(value), replicates), 0, 1)
+        estimates.append(Estimate(value, float(low), float(high)))
     return estimates[0], estimates[1]
 
 

@@ -108,8 +108,12 @@ def locate_tokens(order: np.ndarray, pieces: Sequence[Piece], orders: Sequence[n
     places = np.full(len(order), -1, np.int64)
     before = 0
     for piece, own in zip(pieces, orders, strict=True):
-        rank = np.empty(len(own), np.int64)
-        rank[own.astype(np.int64) - piece.block.first_token] = np.arange(len(own))
+        token = own.astype(np.int64) - piece.block.first_token
+        rank = np.full(piece.block.tokens, -1, np.int64)
+        if len(token) == len(rank) and token.min() >= 0 and token.max() < len(rank):
+            rank[token] = np.arange(len(rank))
+        if (rank < 0).any():  # what gathers by places looks at none of them
+            raise NeurolensError(f"the order of block {piece.block.index} is no order of its tokens")
         inside = order.astype(np.int64) - piece.first * piece.block.positions
         mine = (inside >= 0) & (inside < len(own))
         places[mine] = before + rank[inside[mine]]

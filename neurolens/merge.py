@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from neurolens import IncompleteError, UsageError
+from neurolens.keep import end_shards
 from neurolens.location import Where, locate
 from neurolens.locks import lock, still
 from neurolens.store import Store
@@ -59,12 +60,7 @@ def merge(runs: Iterable[str | Where], output: str | Where, *, say: Say = lambda
             f"{output} has all that these runs have, {marks.sum()} of {marks.size} blocks of layers; merge the other "
             "parts into it, or give the 'neurolens collect' command of these with it as --output: it continues"
         )
-    if store.attrs["keep_bitmaps"] != "all":
-        raise IncompleteError(
-            f"{output} has all of its bits, which are not counted yet; give the 'neurolens collect' command of these "
-            "runs with it as --output: it continues"
-        )
-    return Store.open(output)
+    return end_shards(output, None, say)
 
 
 def _check_paths(paths: Sequence[Where], output: Where) -> None:

@@ -95,7 +95,7 @@ class Place(Protocol):
         ...
 
     def sync_matches(self, folder: str, pattern: str) -> None:
-        """`sync` of files in a folder by a glob, of the folders that they are in, and of it."""
+        """`sync` of files in a folder by a glob, of the folders that they are in, of it, and of the one it is in."""
         ...
 
     def sync_tree(self, *folders: str) -> None:
@@ -185,6 +185,7 @@ class Folder:
             sync(path)
             sync(path.parent)
         sync(self.at / folder)
+        sync((self.at / folder).parent)  # whose first file has made the folder
 
     def sync_tree(self, *folders: str) -> None:
         for folder in folders:

@@ -344,7 +344,6 @@ class Store:
 
             for _ in each(write, range(-(-self.neurons // self._bits_chunk()[0]))):
                 pass
-            self.place.sync(name)
             self._sync_bits(layer, block.index)
 
     def read_chunk(self, block: Block, layer: int, part: int) -> bytes:

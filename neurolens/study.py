@@ -75,9 +75,10 @@ class Outcome:
     def lines(self) -> Iterator[str]:
         """For people: a line for each run that failed, then how many are done."""
         yield from (f"{name}: failed: {why}" for name, why in self.failed.items())
-        total = len(self.done) + len(self.skipped) + len(self.failed)
-        there = f"{self.folder}: {total - len(self.failed)} of {total} runs are done"
-        yield f"{there}; {self.folder / COMPARISON / PAGE} compares them" if len(self.failed) < total else there
+        there = len(self.done) + len(self.skipped)
+        total = there + len(set(self.failed) - {COMPARISON})
+        page = self.folder / COMPARISON / PAGE
+        yield f"{self.folder}: {there} of {total} runs are done" + (f", compared in {page}" if there else "")
 
 
 @dataclass

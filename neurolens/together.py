@@ -81,7 +81,7 @@ def differences(first: Store, other: Store, names: Sequence[str]) -> list[str]:
 
 
 def _facts(store: Store, names: Sequence[str]) -> dict[str, Any]:
-    facts = {name: store.attrs.get(name) for name in names} | {"tokens a sequence": store.shape[1]}
+    facts: dict[str, Any] = {name: store.attrs.get(name) for name in names} | {"tokens a sequence": store.shape[1]}
     versions = facts.pop("versions", None) or {}
     return facts | {name: version for name, version in versions.items() if name != "neurolens"}
 

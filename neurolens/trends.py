@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from neurolens.factors import REPLICATES, Member, Value, group_by
+from neurolens.factors import PLACES, REPLICATES, Member, Value, group_by
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,17 @@ def arrange(members: Sequence[Member], factor: str, *, replicates: Sequence[str]
     """Arrange runs over a factor; lines by all other factors but `replicates`, whose runs are repetitions of a point.
 
     A factor that has one value for each value of this one (the model, over sizes) changes along with it and tells no
-    lines apart. Raises UsageError naming the run that lacks the factor.
+    lines apart; nor is one named that the others tell. Raises UsageError naming the run that lacks the factor.
     """
     groups = group_by(members, factor)
     names = list(dict.fromkeys(name for member in members for name in member.factors))
     others = [name for name in names if name != factor and name not in replicates and _differs(members, name)]
     along = [name for name in others if all(not _differs(of, name) for of in groups.values())]
     kept = [name for name in others if name not in along]
+    for name in sorted(kept, key=lambda name: name in PLACES, reverse=True):  # the model says no more than its size
+        rest = [other for other in kept if other != name]
+        if rest and not any(_differs(of, name) for of in _by_all(members, rest)):
+            kept = rest
     lines: dict[tuple, dict[Value, list[Member]]] = {}
     settings: dict[tuple, dict[str, Value]] = {}
     for value, of in groups.items():
@@ -55,6 +59,16 @@ def arrange(members: Sequence[Member], factor: str, *, replicates: Sequence[str]
         tuple(Line(settings[key], {v: tuple(of) for v, of in points.items()}) for key, points in lines.items()),
         tuple(along),
     )
+
+
+def _by_all(members: Sequence[Member], names: Sequence[str]) -> list[list[Member]]:
+    """Runs that are alike in some factors, also in lacking them."""
+    groups: dict[tuple, list[Member]] = {}
+    for member in members:
+        groups.setdefault(tuple((name in member.factors, member.factors.get(name)) for name in names), []).append(
+            member
+        )
+    return list(groups.values())
 
 
 def _differs(members: Sequence[Member], name: str) -> bool:

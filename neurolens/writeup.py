@@ -18,7 +18,7 @@ from neurolens.estimates import Estimate
 from neurolens.export import quoted
 from neurolens.terminal import pieces
 
-_PLAIN = re.compile(r"[^\W_][\w .:/→%()-]*")  # text that no reader of csv takes for anything else
+_PLAIN = re.compile(r"([\w./][\w .:/→%()-]*)?")  # text that no reader of csv takes for anything else
 
 
 def write_csv(path: Path, columns: Mapping[str, Any]) -> None:

@@ -36,6 +36,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = np.random.default_rng(1).integers(97, 123, size=(40, 8 * POSITIONS), dtype=np.uint8)
     (folder / "text.jsonl").write_text("\n".join(json.dumps({"text": bytes(row).decode()}) for row in words))
     lines = ["[defaults]", 'data = "text.jsonl"', f"tokens = {BLOCKS * 4 * POSITIONS}", "threads = 1"]
+    lines += ['analyze = { only = ["dead"] }']  # few figures
     lines += [f"batch_tokens = {2 * POSITIONS}", f"block_tokens = {4 * POSITIONS}"]
     for size in SIZES:
         shape = {**TINY, "hidden_size": size, "ffn_dim": 2 * size, "num_hidden_layers": LAYERS}
@@ -61,9 +62,12 @@ def dask(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "dask", *arguments], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes], list[subprocess.Popen[bytes]]]]:
-    """(address, scheduler, two workers)."""
+@pytest.fixture(scope="module")
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[str, subprocess.Popen[bytes], list[subprocess.Popen[bytes]]]]:
+    """(address, scheduler, two workers); starting them is what takes long here."""
+    tmp_path = tmp_path_factory.mktemp("cluster")
     file = tmp_path / "scheduler.json"
     scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
     try:
@@ -129,6 +133,7 @@ def test_a_killed_worker_costs_its_current_task_and_bytes_are_those_of_one_proce
 def test_a_dead_scheduler_leaves_a_study_that_continues(
     job: Path, serial: dict[str, dict[str, bytes]], tmp_path: Path, cluster: tuple
 ) -> None:
+    """Comes last: of the workers one may be left."""
     address, scheduler, workers = cluster
     driver = study(job, tmp_path / "out", address)
     until(lambda: any(in_the_middle_of(worker.pid) for worker in workers))

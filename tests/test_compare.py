@@ -78,7 +78,8 @@ def plant(text: Corpus) -> tuple[np.ndarray, np.ndarray, dict[tuple[int, int], t
     before[0, 21], after[0, 21] = np.isin(tokens, [5, 7]), np.isin(tokens, [7, 8])  # one of three the same
     after[1, 20] = before[1, 20] | (rng.random(tokens.shape) < 0.5)  # much more often
     after[1, 21] = before[1, 21] & (rng.random(tokens.shape) < 0.5)  # less often
-    return (*(bits.reshape(len(LAYERS), NEURONS, -1) for bits in (before, after)), told)
+    shape = len(LAYERS), NEURONS, tokens.size
+    return before.reshape(shape), after.reshape(shape), told
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +106,18 @@ def members(folder: Path, *names: str, **given: list) -> list[Member]:
     return find_members([folder / f"{name}.zarr" for name in names], given)
 
 
+def pair_of(folder: Path) -> Pair:
+    before, after = members(folder, "before", "after", step=[0, 1])
+    return Pair(before, after, "step")
+
+
 def no_model(run: Run) -> None:
     return None
 
 
 @pytest.fixture(scope="module")
 def change(folder: Path) -> Change:
-    return read_change(Pair(*members(folder, "before", "after", step=[0, 1]), "step"), model_of=no_model)
+    return read_change(pair_of(folder), model_of=no_model)
 
 
 # what is found
@@ -168,7 +174,7 @@ def test_value_vectors_are_compared_where_both_are_at_hand(folder: Path):
     first, second = rng.normal(size=(2, len(LAYERS), NEURONS, 7)).astype(np.float16)
     second[1] = first[1]
     second[0, 3], second[0, 4] = -first[0, 3], 0
-    pair = Pair(*members(folder, "before", "after", step=[0, 1]), "step")
+    pair = pair_of(folder)
     models = {"before": checkpoint(first), "after": checkpoint(second)}
     found = read_change(pair, model_of=lambda run: models[run.name]).cosine
     np.testing.assert_allclose(found[1], 1, rtol=1e-12)
@@ -206,9 +212,9 @@ def test_headlines_of_all_layers_are_those_of_the_layers_together(folder: Path, 
     assert found.dead.value == dead.mean() and found.total == dead.size and not found.whole
     assert found.frequency.value == pytest.approx(bits[0].mean(-1)[~dead].mean())
     assert found.dead.low <= found.dead.value <= found.dead.high and found.size == "unknown"
-    assert (
-        found.detectors.value * found.total == run.neurons["unigram_detector"].sum() == found.detectors_by_layer.sum()
-    )  # type: ignore[union-attr]
+    assert found.detectors.value * found.total == run.neurons["unigram_detector"].sum()
+    assert found.detectors_by_layer is not None
+    assert found.detectors_by_layer.tolist() == run.neurons["unigram_detector"].sum(1).tolist()
     assert found.positional.value * found.total == pytest.approx(run.neurons["positional"].sum())
     assert found.first_half.tolist() == [True, False] and found.most_frequent_type == "both_extremes"
 

@@ -161,6 +161,12 @@ def test_only_repetitions_are_averaged_and_what_changes_along_is_named():
     assert len(seeds.lines) == 4 and seeds.values == (0, 1, 2)
 
 
+def test_a_factor_that_others_tell_is_not_named():
+    runs = [member(step=s, model=f"opt-{size}", size=size, lr=lr) for s in (0, 1) for size in "ab" for lr in (1, 2)]
+    lines = arrange(runs, "step").lines
+    assert [dict(line.settings) for line in lines] == [{"size": size, "lr": lr} for size in "ab" for lr in (1, 2)]
+
+
 def test_runs_that_lack_another_factor_are_a_line_of_their_own():
     trend = arrange([member(step=0), member(step=1, lr=1), member(step=1, lr=2)], "step")
     assert [dict(line.settings) for line in trend.lines] == [{}, {"lr": 1}, {"lr": 2}]

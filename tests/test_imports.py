@@ -32,7 +32,7 @@ LAYERS = [
     {"variables", "store", "checkpoint", "slots", "testing", "join"},
     {"stream", "together"},
     {"decoder", "parts", "nested", "committer", "weave"},
-    {"counts", "spool", "vocabulary", "tokens", "identity", "inspection.findings", "merge", "headlines"},
+    {"counts", "spool", "vocabulary", "tokens", "identity", "inspection.findings", "headlines"},
     {"plan", "loop", "anchors"},
     {"planner", "probe"},
     {"activity", "detectors", "contrast", "positional", "updates", "examples", "plots.text"}
@@ -47,7 +47,7 @@ LAYERS = [
     {"analyze", "plots", "export", "inspection", "mend"},
     {"data", "run", "verify", "keep", "writeup"},
     {"corpora", "members", "closing"},
-    {"index", "collect", "compare"},
+    {"index", "collect", "compare", "merge"},
     {"certify", "study"},
     {"demo.demonstrate"},
     {"cli"},

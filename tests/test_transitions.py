@@ -76,7 +76,7 @@ def test_chance_level_is_what_sets_drawn_at_random_have():
     for _ in range(2000):
         other = rng.permuted(after, axis=1)
         drawn.append((before & other).sum() / (before | other).sum())
-    assert overlap.expected == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / sqrt(len(drawn)))
+    assert overlap.expected == pytest.approx(np.mean(drawn), abs=4 * float(np.std(drawn)) / sqrt(len(drawn)))
     assert overlap.p == pytest.approx(np.mean(np.array(drawn) >= overlap.jaccard - 1e-12), abs=0.06)
 
 

@@ -32,7 +32,7 @@ _BANDS = ("#E4E4E4", "#BDBDBD")  # of the outer quantiles, of the inner ones
 def transitions(spec: FigureSpec, changes: Sequence[Change], *, most: int = 8, columns: int = 2) -> Figure:
     """Ours: how many neurons went from each class (row) to each (column), a panel a pair of runs, `most` of them."""
     shown = changes[:most]
-    names = distinct([change.pair.name for change in shown], most=2.6)
+    names = distinct([change.pair.name for change in shown], most=2.2)
     caption = (
         f"From one run to the next of the same model, on the same text. {MEANING} Row: class before; column: class"
         " after; the number of neurons, shaded by its share of the row. Overlap (Jaccard: in both / in either) is told"
@@ -62,7 +62,7 @@ def drift(spec: FigureSpec, changes: Sequence[Change], *, most: int = 6) -> Figu
     A row a pair of runs, `most` of them.
     """
     shown = changes[:most]
-    names = distinct([change.pair.name for change in shown], most=2.6)
+    names = distinct([change.pair.name for change in shown], most=2.2)
     low, high = (f"{share:.0%}" for share in (SPREAD[0], SPREAD[-1]))
     caption = (
         "From one run to the next of the same model, on the same text. Left: cosine of a neuron's value vector (what"
@@ -95,7 +95,9 @@ def _draw_table(ax: Axes, change: Change) -> None:
     """A table of classes, its cells shaded by their share of the row."""
     told = [number for number, name in enumerate(CLASSES) if name in change.classes]
     table = change.table.sum(0)[np.ix_(told, told)]
-    share = table / np.maximum(1, table.sum(1, keepdims=True))
+    number = table.sum(1, keepdims=True)
+    share = np.divide(table, number, out=np.full(table.shape, np.nan), where=number > 0)
+    ax.set_facecolor("#EEEEEE")  # of rows that nobody is in
     ax.imshow(share, cmap=SHADES, vmin=0, vmax=1, aspect="auto")
     for row, column in np.argwhere(table):
         r, g, b, _ = colormaps[SHADES](share[row, column])

@@ -37,7 +37,7 @@ def trends(spec: FigureSpec, trend: Trend, numbers: Mapping[str, Headlines], *, 
     """
     several = sum(len(of) > 1 for line in trend.lines for of in line.points.values())
     runs = sum(len(of) for line in trend.lines for of in line.points.values())
-    names = distinct([_settings(line) for line in trend.lines], most=1.9)
+    names = distinct([_settings(line) for line in trend.lines], most=1.6)
     tokens = sorted({run.n_tokens for run in numbers.values()})
     caption = (
         "All layers recorded, together; dead: active on no token; token detectors by the paper's rules (solid) and the"
@@ -124,13 +124,23 @@ def _has_bar(each: Estimate) -> bool:
 
 def _name_values(ax: Axes, trend: Trend) -> None:
     """The factor's values along the axis, on end where they are long."""
-    names = distinct([str(value) for value in trend.values], most=1.1)
+    names = distinct([_short(value) for value in trend.values], most=1.1)
     room = (WIDTH / 3 - 0.6) / len(names) - 0.06
     shown = max(1, -(-len(names) // 14))  # of very many values every second, third, …
     turned = max(width(name, 9) for name in names) > room * shown
     places = range(0, len(names), shown)
     ax.set_xticks(list(places), [names[i] for i in places], rotation=90 if turned else 0)
     ax.set_xlabel(distinct([trend.factor], most=2)[0])
+
+
+def _short(value: object) -> str:
+    """A value for the axis.
+
+    >>> _short(150000), _short(250), _short("dpo")
+    ('150k', '250', 'dpo')
+    """
+    thousands = isinstance(value, int) and not isinstance(value, bool) and value >= 10_000 and value % 1000 == 0
+    return f"{int(value) // 1000:,}k" if thousands else str(value)  # type: ignore[call-overload]
 
 
 def _look(i: int) -> dict[str, Any]:
