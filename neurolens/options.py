@@ -13,15 +13,16 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from neurolens import UsageError
-from neurolens.location import Url, Where, here, locate
+from neurolens.location import Url, here, locate
 from neurolens.shards import Shard
 
+W = TypeVar("W")
 PREFIX = "NEUROLENS_"
 SCALES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
@@ -73,8 +74,8 @@ class RunPath(click.Path):
 
 
 def _located(
-    find: Callable[[Any], Where], kind: click.Path, value: Any, param: click.Parameter | None, ctx: click.Context | None
-) -> Where:
+    find: Callable[[Any], W], kind: click.Path, value: Any, param: click.Parameter | None, ctx: click.Context | None
+) -> W:
     try:
         return find(value)
     except UsageError as error:
