@@ -21,6 +21,7 @@ from neurolens.checkpoint import Checkpoint
 from neurolens.contrast import MOST_LABELS, ContrastRules, contrast_labels
 from neurolens.curves import PositionRules
 from neurolens.detectors import Rules
+from neurolens.location import Where, locate
 from neurolens.locks import lock
 from neurolens.nulls import Controls
 from neurolens.parts import FROM_BITS, NEEDS, PARTS, mark, marks, withdraw
@@ -36,7 +37,7 @@ from neurolens.vocabulary import Vocabulary
 
 
 def analyze_run(
-    path: str | Path,
+    path: str | Where,
     *,
     only: Collection[str] | None = None,
     lengths: int = LENGTHS,
@@ -68,7 +69,7 @@ def analyze_run(
     of_bits = Asked(lengths, rules or Rules(), positions or PositionRules(), bootstrap)
     if not 1 <= lengths <= len(GRAMS):
         raise UsageError(f"n-grams of up to {lengths} tokens; expected 1 to {len(GRAMS)}")
-    store = Store.open(Path(path), write=True)
+    store = Store.open(locate(path), write=True)
     store.require_complete()
     asked: dict[str, dict[str, Any]] = {
         **of_bits.marks(),
@@ -110,7 +111,7 @@ def analyze_run(
             mark(store, "updates", asked["updates"])
     if left := [part for part in gone if part in done and part not in todo]:
         say(f"{path}: {', '.join(left)} built on other results and are gone; analyze without --only makes them anew")
-    return Store.open(Path(path))
+    return Store.open(store.path)
 
 
 def _with_needs(parts: Collection[str]) -> set[str]:

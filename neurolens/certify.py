@@ -28,6 +28,7 @@ from neurolens.collect import collect, versions
 from neurolens.corpus import Block, Corpus
 from neurolens.data import DataSpec, spec_of
 from neurolens.decoder import check_device, family_of
+from neurolens.location import Where, locate
 from neurolens.locks import lock
 from neurolens.reference import Tally, compare_forward, load_reference
 from neurolens.store import Store
@@ -40,7 +41,7 @@ def certify(
     model: str | Path,
     data: Corpus | DataSpec | str | Path | Iterable[Any] | None = None,
     *,
-    run: str | Path | None = None,
+    run: str | Where | None = None,
     revision: str | None = None,
     dtype: str | None = None,
     device: str | None = None,
@@ -65,7 +66,7 @@ def certify(
         return _certify_text(model, data, revision, dtype, device or "cpu", batch_tokens, tokens, say)
     if data is not None:
         raise UsageError("--run certifies a run's own bits on its own text; leave DATA out, or leave --run out")
-    store = Store.open(Path(run))
+    store = Store.open(locate(run))
     known = store.attrs
     if dtype not in (None, known["dtype"]):
         raise UsageError(f"{run} was recorded in {known['dtype']}, not in {dtype}; leave --dtype out, or --run")

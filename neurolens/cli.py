@@ -22,8 +22,10 @@ from neurolens.options import (
     FactorValues,
     Group,
     LayerList,
+    LocalPath,
     NeuronName,
     Parts,
+    RunPath,
     ShardName,
     Share,
     TokenCount,
@@ -34,10 +36,11 @@ from neurolens.terminal import pieces
 
 if TYPE_CHECKING:
     from neurolens.checkpoint import Checkpoint
+    from neurolens.location import Where
     from neurolens.run import Run
     from neurolens.shards import Shard
 
-EXISTING = click.Path(path_type=Path)
+RUN, LOCAL = RunPath(), LocalPath()
 # how collect and certify read DATA
 text_key_option = click.option(
     "--text-key", default="text", show_default=True, help="Where a record has its text (dotted)."
@@ -82,7 +85,7 @@ def cli() -> None:
 @cli.command()
 @click.argument("model")
 @click.argument("data", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, type=EXISTING, help="The run to make, or to continue: RUN.zarr.")
+@click.option("-o", "--output", required=True, type=RUN, help="The run to make, or to continue: RUN.zarr.")
 @click.option("--tokens", type=TokenCount(), help="How much text, e.g. 5M, in equal shares of each label.  [all]")
 @click.option("--share", "shares", multiple=True, type=Share(), help="A label's share of --tokens, e.g. wiki=2.  [1]")
 @text_key_option
@@ -119,7 +122,7 @@ def cli() -> None:
 def collect(
     model: str,
     data: tuple[str, ...],
-    output: Path,
+    output: Where,
     tokens: int | None,
     shares: tuple[tuple[str, float], ...],
     text_key: str,
@@ -184,10 +187,10 @@ def collect(
 
 
 @cli.command()
-@click.argument("runs", nargs=-1, required=True, type=EXISTING)
-@click.option("-o", "--output", required=True, type=EXISTING, help="The run to make, or to continue: WHOLE.zarr.")
+@click.argument("runs", nargs=-1, required=True, type=RUN)
+@click.option("-o", "--output", required=True, type=RUN, help="The run to make, or to continue: WHOLE.zarr.")
 @json_option
-def merge(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
+def merge(runs: tuple[Where, ...], output: Where, as_json: bool) -> None:
     """Merge RUNS of one model into one: parts of one run, or runs of several texts, one text after another.
 
     Parts of a run give the run that was never divided, byte for byte. Several texts give the run of all of them; each
@@ -203,7 +206,7 @@ def merge(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("run", type=EXISTING)
+@click.argument("run", type=RUN)
 @click.option(
     "--only", type=Parts(), help="Parts to do, with what they need: dead,ngrams,positions,contrast,updates.  [all]"
 )
@@ -230,7 +233,7 @@ def merge(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
 @click.option("--device", default="cpu", show_default=True, help="What multiplies for updates: cpu, cuda, cuda:1, mps.")
 @json_option
 def analyze(
-    run: Path,
+    run: Where,
     only: list[str] | None,
     lengths: int,
     min_position_mi: float,
@@ -270,7 +273,7 @@ def analyze(
 @cli.command()
 @click.argument("model")
 @click.argument("data", nargs=-1)
-@click.option("--run", type=EXISTING, help="Certify what this RUN.zarr has recorded, and store the certificate in it.")
+@click.option("--run", type=RUN, help="Certify what this RUN.zarr has recorded, and store the certificate in it.")
 @click.option("--tokens", type=TokenCount(), help="On how much text, e.g. 100k.  [16384]")
 @text_key_option
 @click.option("--label-key", help="Where it has its label (dotted).  [as collect]")
@@ -283,7 +286,7 @@ def analyze(
 def certify(
     model: str,
     data: tuple[str, ...],
-    run: Path | None,
+    run: Where | None,
     tokens: int | None,
     text_key: str,
     label_key: str | None,
@@ -329,10 +332,8 @@ def certify(
 
 
 @cli.command()
-@click.argument("runs", nargs=-1, type=EXISTING)
-@click.option(
-    "-o", "--output", type=EXISTING, default=Path("figures"), show_default=True, help="Folder for the figures."
-)
+@click.argument("runs", nargs=-1, type=RUN)
+@click.option("-o", "--output", type=LOCAL, default=Path("figures"), show_default=True, help="Folder for the figures.")
 @click.option("--figure", "names", multiple=True, help="One figure, by name; may be given several times.  [all]")
 @click.option(
     "--format", "formats", multiple=True, type=click.Choice(["png", "svg"]), default=("png", "svg"), show_default=True
@@ -340,7 +341,7 @@ def certify(
 @click.option("--list", "listing", is_flag=True, help="Name the figures and stop.")
 @json_option
 def plot(
-    runs: tuple[Path, ...],
+    runs: tuple[Where, ...],
     output: Path,
     names: tuple[str, ...],
     formats: tuple[str, ...],
@@ -382,9 +383,9 @@ def plot(
 
 
 @cli.command()
-@click.argument("runs", nargs=-1, required=True, type=EXISTING)
+@click.argument("runs", nargs=-1, required=True, type=RUN)
 @click.option(
-    "-o", "--output", type=EXISTING, default=Path("comparison"), show_default=True, help="Folder for what is written."
+    "-o", "--output", type=LOCAL, default=Path("comparison"), show_default=True, help="Folder for what is written."
 )
 @click.option(
     "--factor",
@@ -396,7 +397,7 @@ def plot(
 @click.option("--by", multiple=True, help="A factor to draw trends over.  [the first that varies]")
 @json_option
 def compare(
-    runs: tuple[Path, ...],
+    runs: tuple[Where, ...],
     output: Path,
     factors: tuple[tuple[str, list[str]], ...],
     by: tuple[str, ...],
@@ -423,8 +424,8 @@ def compare(
 
 
 @cli.command()
-@click.argument("run", type=EXISTING)
-@click.argument("file", type=EXISTING)
+@click.argument("run", type=RUN)
+@click.argument("file", type=LOCAL)
 @click.option(
     "--table",
     type=click.Choice(["neurons", "triggers", "positions"]),
@@ -435,7 +436,7 @@ def compare(
 @click.option("--layers", type=LayerList(), help="Layers to write, e.g. 0,2-5.  [all]")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @json_option
-def export(run: Path, file: Path, table: str, layers: list[int] | None, force: bool, as_json: bool) -> None:
+def export(run: Where, file: Path, table: str, layers: list[int] | None, force: bool, as_json: bool) -> None:
     """Write results of an analysed RUN to FILE, a .parquet or .csv file.
 
     Parquet keeps the columns' types, and the thresholds and versions in its metadata; csv is a header and rows.
@@ -451,7 +452,7 @@ def export(run: Path, file: Path, table: str, layers: list[int] | None, force: b
 
 
 @cli.command()
-@click.argument("run", type=EXISTING)
+@click.argument("run", type=RUN)
 @click.argument("neuron", type=NeuronName())
 @click.option(
     "--contexts", type=click.IntRange(min=0), default=8, show_default=True, help="Most contexts to print; 16 are kept."
@@ -461,7 +462,7 @@ def export(run: Path, file: Path, table: str, layers: list[int] | None, force: b
 )
 @model_option
 @json_option
-def neuron(run: Path, neuron: tuple[int, int], contexts: int, triggers: int, model: str | None, as_json: bool) -> None:
+def neuron(run: Where, neuron: tuple[int, int], contexts: int, triggers: int, model: str | None, as_json: bool) -> None:
     """All about one NEURON of an analysed RUN: how often it fires, on what, what it is, what it promotes.
 
     NEURON is LAYER.NUMBER, 3.1072. What RUN does not hold of its effect on the vocabulary is computed from the
@@ -499,8 +500,8 @@ def _paint(role: str, text: str) -> str:
 
 
 @cli.command()
-@click.argument("job", type=EXISTING)
-@click.option("-o", "--output", type=EXISTING, help="Folder for the runs.  [the job's name, here]")
+@click.argument("job", type=LOCAL)
+@click.option("-o", "--output", type=LOCAL, help="Folder for the runs.  [the job's name, here]")
 @click.option("--scheduler", help="Address of a dask scheduler whose workers do it.  [the job's cluster, or none]")
 @click.option("--dry-run", is_flag=True, help="Say what each run would take, and stop.")
 @json_option
@@ -533,9 +534,9 @@ def study(job: Path, output: Path | None, scheduler: str | None, dry_run: bool, 
 
 
 @cli.command()
-@click.argument("run", type=EXISTING)
+@click.argument("run", type=RUN)
 @json_option
-def info(run: Path, as_json: bool) -> None:
+def info(run: Where, as_json: bool) -> None:
     """What RUN holds: model, text, progress, size beside raw bits and entropy, and the headlines of its results."""
     facts = _facts(run)
     if as_json:
@@ -548,12 +549,12 @@ def info(run: Path, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("run", type=EXISTING)
+@click.argument("run", type=RUN)
 @click.option("--model", help="Where the run's checkpoint is now; nothing is fetched.  [as the run says]")
 @click.option("--spool", metavar="DIR", help="The folder that collect was given for hidden states.  [beside the run]")
 @click.option("--mend", is_flag=True, help="Take back the marks of what is damaged and can be made again.")
 @json_option
-def verify(run: Path, model: str | None, spool: str | None, mend: bool, as_json: bool) -> None:
+def verify(run: Where, model: str | None, spool: str | None, mend: bool, as_json: bool) -> None:
     """Read all of RUN: checksums, marks, fingerprints, and whether what follows from something else does.
 
     What is damaged is named, with the command that mends it. Without --mend nothing is written. Exit codes: 0 sound,
@@ -574,7 +575,7 @@ def verify(run: Path, model: str | None, spool: str | None, mend: bool, as_json:
 @click.option(
     "-o",
     "--output",
-    type=EXISTING,
+    type=LOCAL,
     default=Path("neurolens-demo"),
     show_default=True,
     help="Folder for the run and the figures.",
@@ -607,7 +608,7 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, "neurolens", "_NEUROLENS_COMPLETE").source(), nl=False)
 
 
-def _facts(run: Path) -> dict[str, Any]:
+def _facts(run: Where) -> dict[str, Any]:
     from neurolens.run import open_run
 
     return open_run(run).info()

@@ -7,6 +7,7 @@ not on the disk, from hidden states that are, or from the text.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurolens import NeurolensError
+from neurolens import IncompleteError, NeurolensError, UsageError
 from neurolens.budget import MARGIN, free_disk, free_memory, own_memory
 from neurolens.checkpoint import Checkpoint
 from neurolens.corpora import share_corpus
@@ -35,6 +36,7 @@ from neurolens.decoder import (
 from neurolens.documents import Document
 from neurolens.identity import check_corpus, check_output, check_same, continue_as, versions
 from neurolens.keep import Keeper, end_shards, is_finished, remove_scans
+from neurolens.location import Url, Where, here, locate
 from neurolens.locks import lock, log_path
 from neurolens.loop import run_windows
 from neurolens.plan import Plan
@@ -47,11 +49,13 @@ from neurolens.spool import MemorySpool, Spool, open_spool
 from neurolens.store import Store
 from neurolens.vocabulary import Vocabulary
 
+PATIENCE, PAUSE = 600.0, 2.0  # seconds that a shard waits for the first one to make a run that is elsewhere
+
 
 def collect(
     model: str | Path,
     data: Corpus | DataSpec | str | Path | Iterable[str | Path | tuple[str, str | int] | Document],
-    output: str | Path,
+    output: str | Where,
     *,
     revision: str | None = None,
     layers: Iterable[int] | None = None,
@@ -74,8 +78,8 @@ def collect(
 
     `model` is a checkpoint's folder, or a name on the hub with `revision`; `dtype` defaults to fp32 on a CPU and
     elsewhere to how the checkpoint was saved. `data` is a path or paths (files, folders, globs, `hf:NAME`), an
-    iterable of (text, label), a DataSpec or a ready Corpus; `output` the run to make or to continue. `layers` defaults
-    to all; `batch_tokens` and `block_tokens` as in `make_plan`.
+    iterable of (text, label), a DataSpec or a ready Corpus; `output` the path or URL of the run to make or to continue.
+    `layers` defaults to all; `batch_tokens` and `block_tokens` as in `make_plan`.
 
     How it is done changes no bit, and is chosen by estimated time, within `memory` and `device_memory` bytes (of the
     process; by default what is free, less a tenth), unless it is given: `weights`, `resident` or `streamed`;
@@ -88,14 +92,18 @@ def collect(
     Returns the Store, complete unless it lacks other shards, or with `dry_run` the Plan. `say` receives what a user
     should know, a line at a time. Raises UsageError, NeurolensError, and IncompleteError where the same call continues.
     """
-    output = Path(output)
+    output = locate(output)
+    place = None if spool is None else "memory" if spool == "memory" else "disk"
+    parent = here(spool, "a folder for hidden states") if spool and place == "disk" else None
     check_device(device)
     checkpoint = Checkpoint(model, revision, say=say)
     shape = shape_of(checkpoint)
     dtype = dtype or default_dtype(checkpoint.config, device)
     spec = data if isinstance(data, (Corpus, DataSpec)) else spec_of(data)
     sources = [] if isinstance(spec, Corpus) else find_sources(spec.paths, say=say)
-    existing = Store.open(output) if output.exists() else None
+    existing = Store.open(output) if Store.is_at(output) else None
+    if isinstance(output, Url) and not shard.whole and not dry_run:
+        existing = _check_remote_shard(output, existing, shard, keep_bitmaps, say)
     read = read_corpus if corpora is None else partial(share_corpus, corpora)
     corpus = spec if isinstance(spec, Corpus) else read(spec, sources, checkpoint, shape.positions, say)
     check_corpus(corpus, checkpoint, shape)
@@ -107,8 +115,6 @@ def collect(
         "activation": ACTIVATION_RULE,
         "corpus_fingerprint": corpus.fingerprint(),
     }
-    place = None if spool is None else "memory" if spool == "memory" else "disk"
-    parent = Path(spool) if spool and place == "disk" else None
     folder = spool_folder(output, parent, shard)
     measure = partial(measure_rates, checkpoint, shape, corpus=corpus.shape, dtype=dtype, device=device, spool=folder)
     build_model(checkpoint)  # what this imports is part of what the process takes
@@ -144,7 +150,7 @@ def collect(
     with ExitStack() as held:
         if existing is None or shard.whole:  # shards hold a run together, but one of them makes it alone
             held.enter_context(lock(output, wait=not shard.whole))
-        if existing is None and output.exists():  # made by another process while the corpus was read
+        if existing is None and Store.is_at(output):  # made by another process while the corpus was read
             existing = Store.open(output)
             if not shard.whole:
                 held.close()
@@ -194,6 +200,25 @@ def collect(
 def _is_done(store: Store, shard: Shard) -> bool:
     """Whether nothing is left to do for a shard but to end the run; of a whole run that is not known beforehand."""
     return not shard.whole and bool(np.all(shard.part(list(store.progress().T))))
+
+
+def _check_remote_shard(
+    output: Url, existing: Store | None, shard: Shard, keep: str | None, say: Callable[[str], object]
+) -> Store | None:
+    """The run of which a shard is elsewhere, where machines do not exclude one another: the first shard makes it, which
+    others wait for. Raises IncompleteError if they wait in vain, UsageError where bits are dropped once they are
+    counted, as only the last one may do."""
+    if keep not in (None, "all") or (existing is not None and existing.attrs["keep_bitmaps"] != "all"):
+        raise UsageError(f"shards of {output} keep all bits; leave --keep-bitmaps out, or collect it without --shard")
+    until = time.monotonic() + PATIENCE
+    if existing is None and shard.number > 1:
+        say(f"{output} is not there yet; shard 1/{shard.of} makes it: waiting")
+    while existing is None and shard.number > 1:
+        if time.monotonic() > until:
+            raise IncompleteError(f"{output} is still not there; give this command again once shard 1/{shard.of} runs")
+        time.sleep(PAUSE)
+        existing = Store.open(output) if Store.is_at(output) else None
+    return existing
 
 
 def _run(
@@ -268,13 +293,14 @@ class _Spools:
         remove_spool(self._folder, self._run)
 
 
-def _budget(memory: int | None, device: str, device_memory: int | None, output: Path, spool: Path) -> Budget:
+def _budget(memory: int | None, device: str, device_memory: int | None, output: Where, spool: Path) -> Budget:
     """What a run may take: of the process what was given, else of what is free all but a margin."""
     left = free_memory() * (1 - MARGIN) if memory is None else memory - own_memory()
     there = free_device_memory(device)
     if there is not None:
         there = there * (1 - MARGIN) if device_memory is None else device_memory
-    return Budget(left, there, free_disk(output), free_disk(spool) + spool_size(spool))
+    room = free_disk(output) if isinstance(output, Path) else float("inf")
+    return Budget(left, there, room, free_disk(spool) + spool_size(spool))
 
 
 def _vocabulary(checkpoint: Checkpoint, say: Callable[[str], object]) -> dict[str, np.ndarray] | None:

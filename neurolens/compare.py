@@ -23,6 +23,7 @@ from neurolens.factors import REPLICATES, Member, name_members, varying
 from neurolens.headlines import Headlines, read_headlines
 from neurolens.inspection.fingerprints import find_checkpoint
 from neurolens.lineage import find_pairs
+from neurolens.location import here
 from neurolens.options import plain
 from neurolens.plots import FIGURES, draw, drawable, save
 from neurolens.plots.study import draw_study
@@ -89,7 +90,7 @@ def compare_runs(
     """
     if not members:
         raise UsageError("no run to compare; give one or several analysed runs")
-    folder = Path(output)
+    folder = here(output, "a folder")
     _check_output(folder, members)
     members, rules = name_members(members), rules or AnchorRules()
     factors = list(by) or [name for name in varying(members) if name not in REPLICATES][:1]

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 MAKING = ".making"  # ends the name of what is not whole yet
+PARTIAL = "*.partial"  # what zarr leaves behind when it is killed during a write
+BEGUN = {"neurolens": "making"}  # attributes of a run that is not whole yet
 
 
 def sync(path: Path) -> None:

@@ -23,6 +23,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from neurolens import NeurolensError, UsageError, __version__, first_line
+from neurolens.location import Where, here
 from neurolens.parts import marks, neuron_columns, require
 from neurolens.store import Store
 from neurolens.tables import named
@@ -64,7 +65,7 @@ def export_table(
     Raises UsageError for another suffix or table, layers that the run has not, an existing file, or a missing folder;
     NeurolensError if the run is not analysed, is analysed anew meanwhile, is damaged, or the file cannot be written.
     """
-    path = Path(path)
+    path = here(path, "a file")
     _check_target(path, store.path, force)
     if table not in TABLES:
         raise UsageError(f"no table {table!r} to export; expected {', '.join(TABLES)}")
@@ -88,7 +89,7 @@ def export_table(
     return Export(path, table, tuple(schema.names), rows)
 
 
-def _check_target(path: Path, run: Path, force: bool) -> None:
+def _check_target(path: Path, run: Where, force: bool) -> None:
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path} ends in {path.suffix or 'nothing'!r}; expected {' or '.join(SUFFIXES)}")
     if path.is_dir():

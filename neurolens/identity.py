@@ -15,6 +15,7 @@ from neurolens import NeurolensError, UsageError, __version__
 from neurolens.checkpoint import Checkpoint
 from neurolens.corpus import Corpus
 from neurolens.decoder import Shape
+from neurolens.location import Where, beside
 from neurolens.store import Store
 
 
@@ -35,8 +36,12 @@ def check_corpus(corpus: Corpus, checkpoint: Checkpoint, shape: Shape) -> None:
         raise UsageError(f"sequences of {corpus.shape[1]} tokens exceed the model's {shape.positions} positions")
 
 
-def check_output(output: Path) -> None:
+def check_output(output: Where) -> None:
     """Raise UsageError for a place that cannot be written, NeurolensError for a disk that is full."""
+    if not isinstance(output, Path):
+        if not os.access(beside(output).parent, os.W_OK):
+            raise UsageError(f"cannot write into {Path.cwd()}, where the log of {output} is; change to another folder")
+        return
     if not output.parent.is_dir():
         raise UsageError(f"no folder {output.parent}; make it, or give another --output")
     if not os.access(output.parent, os.W_OK):

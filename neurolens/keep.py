@@ -14,6 +14,7 @@ from pathlib import Path
 
 from neurolens import NeurolensError
 from neurolens.analyze import write_scans
+from neurolens.location import Where
 from neurolens.locks import join_logs, lock
 from neurolens.parts import FROM_BITS, mark, marks, withdraw
 from neurolens.scanner import Asked, Scanner, forget_layer, has_all_bits, load_scan, save_scan, scan_path
@@ -102,7 +103,7 @@ def is_finished(store: Store) -> bool:
     return bool(store.progress().all()) and (keeps(store) == "all" or set(FROM_BITS) <= set(marks(store)))
 
 
-def end_shards(path: Path, spools: Path | None, say: Callable[[str], object]) -> Store:
+def end_shards(path: Where, spools: Path | None, say: Callable[[str], object]) -> Store:
     """What is left to do once all shards of a run are done, by the one that ends last: bits are counted and dropped if
     they are not to be kept, logs become one, and what waited in the folder `spools` goes.
 
@@ -128,7 +129,7 @@ def end_shards(path: Path, spools: Path | None, say: Callable[[str], object]) ->
     return Store.open(path)
 
 
-def remove_scans(run: Path) -> None:
+def remove_scans(run: Where) -> None:
     """Remove the files of what was counted, which the results hold."""
     shutil.rmtree(scan_path(run, 0).parent, ignore_errors=True)
 

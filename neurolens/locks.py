@@ -1,7 +1,8 @@
 """locks: who may write a run. They end with the process that holds them, however it ends: none is ever stale.
 
 A run's lock is on its log, a file beside it. Whoever writes a whole run holds it alone. Those who collect shards hold
-it together, each alone with the log of its shard.
+it together, each alone with the log of its shard. A run that is elsewhere has its log, and lock, on each machine that
+writes it: these do not exclude each other.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ from pathlib import Path
 from typing import IO
 
 from neurolens import InUseError, NeurolensError, UsageError
+from neurolens.location import Where, beside
 from neurolens.shards import PATTERN, WHOLE, Shard
 
 GRACE = 5.0  # seconds
 
 
-def log_path(path: Path, shard: Shard = WHOLE) -> Path:
+def log_path(run: Where, shard: Shard = WHOLE) -> Path:
     """The log beside a run, or of a shard of it, which also carries its lock."""
+    path = beside(run)
     return path.with_name(f"{path.name}{shard.suffix}.log")
 
 
 @contextlib.contextmanager
-def lock(path: Path, shard: Shard = WHOLE, *, wait: bool = False, grace: float = GRACE) -> Iterator[None]:
+def lock(path: Where, shard: Shard = WHOLE, *, wait: bool = False, grace: float = GRACE) -> Iterator[None]:
     """Hold the run at `path`, which need not exist yet, or a shard of it, for writing.
 
     `wait` for others to end; a shard waits `grace` seconds in any case, as one of them makes the run alone. Else raises
@@ -51,7 +54,7 @@ def lock(path: Path, shard: Shard = WHOLE, *, wait: bool = False, grace: float =
 
 
 @contextlib.contextmanager
-def still(path: Path) -> Iterator[None]:
+def still(path: Where) -> Iterator[None]:
     """Keep others from writing the run at `path` while it is read; several may read. Nothing is written for it.
 
     Raises InUseError if the run is being written.
@@ -67,7 +70,7 @@ def still(path: Path) -> Iterator[None]:
         yield
 
 
-def join_logs(path: Path) -> None:
+def join_logs(path: Where) -> None:
     """Append the logs of shards to the run's, and remove them; whoever does it holds the whole run."""
     for _, log in _shards(path):
         with log_path(path).open("ab") as whole:
@@ -75,8 +78,9 @@ def join_logs(path: Path) -> None:
         log.unlink()
 
 
-def _shards(path: Path) -> Iterator[tuple[Shard, Path]]:
+def _shards(run: Where) -> Iterator[tuple[Shard, Path]]:
     """Shards of a run that have a log."""
+    path = beside(run)
     for log in sorted(path.parent.glob(f"{glob.escape(path.name)}{PATTERN}.log")):
         if shard := Shard.of_suffix(log.name.removeprefix(path.name).removesuffix(".log")):
             yield shard, log

@@ -10,13 +10,14 @@ from typing import Any
 
 from neurolens import NeurolensError, UsageError, first_line
 from neurolens.factors import Member, Value, name_members
+from neurolens.location import Url, Where, locate
 from neurolens.run import open_run
 from neurolens.sizes import size_of
 
 STUDY = "study.json"  # beside the runs of a study: what each one's factors are
 
 
-def find_members(paths: Sequence[str | Path], given: Mapping[str, Sequence[Value]] | None = None) -> list[Member]:
+def find_members(paths: Sequence[str | Where], given: Mapping[str, Sequence[Value]] | None = None) -> list[Member]:
     """Open runs and give each its factors and a name.
 
     Of a run that `study.json` in its folder names, the factors there; over them those `given`, a value for each run in
@@ -30,20 +31,22 @@ def find_members(paths: Sequence[str | Path], given: Mapping[str, Sequence[Value
             raise UsageError(
                 f"factor {factor} has {len(values)} values for {len(paths)} runs; give one for each run, in their order"
             )
-    places = [Path(path).resolve() for path in paths]
+    places = [locate(path).resolve() for path in paths]
     if twice := next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None):
         raise UsageError(f"{twice} is given twice; give each run once")
     members = []
     for i, path in enumerate(paths):
         run = open_run(path)
-        factors = {**read_factors(Path(path)), **{name: values[i] for name, values in given.items()}}
+        factors = {**read_factors(locate(path)), **{name: values[i] for name, values in given.items()}}
         members.append(Member(run, {**factors, **_of_model(run, factors)}))
     return name_members(members)
 
 
-def read_factors(path: Path) -> dict[str, Value]:
+def read_factors(path: Where) -> dict[str, Value]:
     """What `study.json` beside a run says of it, `{"runs": {"NAME.zarr": {"factors": {…}}}}`; empty if it, or the
-    file, says nothing. Raises NeurolensError for a file of another form."""
+    file, says nothing, and of a run that is elsewhere. Raises NeurolensError for a file of another form."""
+    if isinstance(path, Url):
+        return {}
     file = Path(path).absolute().parent / STUDY
     if not file.is_file():
         return {}

@@ -21,13 +21,14 @@ from tqdm import tqdm
 
 from neurolens import IncompleteError, UsageError
 from neurolens.keep import end_shards
+from neurolens.location import Where, locate
 from neurolens.locks import lock, still
 from neurolens.store import Store
 from neurolens.together import ONE_MODEL, ONE_TEXT, Say, Whole, differences, find_texts, join_texts
 from neurolens.weave import Weaver
 
 
-def merge(runs: Iterable[str | Path], output: str | Path, *, say: Say = lambda line: None) -> Store:
+def merge(runs: Iterable[str | Where], output: str | Where, *, say: Say = lambda line: None) -> Store:
     """Merge runs into one at `output`, or continue a merge that was stopped, or add parts to those that are there.
 
     Runs of one text are parts of one run: what comes out has the blocks that any of them has. Runs of several texts
@@ -38,7 +39,7 @@ def merge(runs: Iterable[str | Path], output: str | Path, *, say: Say = lambda l
     or whose bits were dropped, and IncompleteError where blocks are missing: in a text that others follow, or, all that
     there is being merged, in the output.
     """
-    output, paths = Path(output), [Path(run) for run in runs]
+    output, paths = locate(output), [locate(run) for run in runs]
     _check_paths(paths, output)
     with contextlib.ExitStack() as held:
         for path in paths:
@@ -46,7 +47,7 @@ def merge(runs: Iterable[str | Path], output: str | Path, *, say: Say = lambda l
         texts = find_texts([Store.open(path) for path in paths])
         whole = join_texts(texts, say)
         held.enter_context(lock(output))
-        if output.exists():
+        if Store.is_at(output):
             _check_output(Store.open(output), whole)
         else:
             _create(output, whole)
@@ -62,21 +63,21 @@ def merge(runs: Iterable[str | Path], output: str | Path, *, say: Say = lambda l
     return end_shards(output, None, say)
 
 
-def _check_paths(paths: Sequence[Path], output: Path) -> None:
-    seen: set[Path] = set()
+def _check_paths(paths: Sequence[Where], output: Where) -> None:
+    seen: set[Where] = set()
     for path in paths:
         if path.resolve() == output.resolve():
             raise UsageError(f"{output} is one of the runs to merge; give another --output")
         if path.resolve() in seen:
             raise UsageError(f"{path} is given twice; name each run once")
         seen.add(path.resolve())
-    if not paths or (len(paths) == 1 and not output.exists()):
+    if not paths or (len(paths) == 1 and not Store.is_at(output)):
         raise UsageError(f"{len(paths)} run to merge; give two or more")
-    if not output.parent.is_dir():
+    if isinstance(output, Path) and not output.parent.is_dir():
         raise UsageError(f"no folder {output.parent}; make it, or give another --output")
 
 
-def _create(output: Path, whole: Whole) -> None:
+def _create(output: Where, whole: Whole) -> None:
     first = whole.texts[0].parts[0]
     names = ("bytes", "start")
     vocabulary = {name: first.read(f"vocabulary/{name}") for name in names} if first.has("vocabulary/start") else None

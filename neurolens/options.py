@@ -11,16 +11,18 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from neurolens import UsageError
+from neurolens.location import Url, here, locate
 from neurolens.shards import Shard
 
+W = TypeVar("W")
 PREFIX = "NEUROLENS_"
 SCALES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
@@ -33,12 +35,12 @@ def emit(value: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON has it: arrays and their numbers become Python's, paths text, NaN and infinities null."""
+    """`value` as JSON has it: arrays and their numbers become Python's, places text, NaN and infinities null."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if isinstance(value, Path):
+    if isinstance(value, (Path, Url)):
         return str(value)
     if hasattr(value, "tolist"):  # numpy's, which is not loaded for this
         return plain(value.tolist())
@@ -48,6 +50,36 @@ def plain(value: Any) -> Any:
 
 
 # -- types of values -----------------------------------------------------------------------------------------------
+
+
+class LocalPath(click.Path):
+    """A file or folder on this machine."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(_located(here, self, value, param, ctx), param, ctx)
+
+
+class RunPath(click.Path):
+    """A run: a path, or the URL of one that is elsewhere, which would not be the same as a path."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = _located(locate, self, value, param, ctx)
+        return found if isinstance(found, Url) else super().convert(found, param, ctx)
+
+
+def _located(
+    find: Callable[[Any], W], kind: click.Path, value: Any, param: click.Parameter | None, ctx: click.Context | None
+) -> W:
+    try:
+        return find(value)
+    except UsageError as error:
+        kind.fail(str(error), param, ctx)
 
 
 class TokenCount(click.ParamType):

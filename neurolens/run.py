@@ -18,6 +18,7 @@ from neurolens.contrast import difference
 from neurolens.curves import Stages, find_stages
 from neurolens.examples import Examples, find_examples
 from neurolens.facts import gather_facts
+from neurolens.location import Where, locate
 from neurolens.parts import LAYER_UPDATES, marks, neuron_columns, require
 from neurolens.store import Store
 from neurolens.tables import STRENGTHS, SUPPORT, TYPES, ByLabel, ByLayer, Neurons, Positions, Table, named
@@ -36,7 +37,7 @@ class Run:
         self.store = store
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Where:
         """Where the run is."""
         return self.store.path
 
@@ -284,6 +285,6 @@ class Run:
             raise UsageError(f"{self.path} has no neuron {neuron}; its layers have 0 to {self.store.neurons - 1}")
 
 
-def open_run(path: str | Path) -> Run:
-    """Open a run to look at. Raises NeurolensError if there is none at `path`."""
-    return Run(Store.open(Path(path)))
+def open_run(path: str | Where) -> Run:
+    """Open a run to look at, by its path or URL. Raises NeurolensError if there is none at `path`."""
+    return Run(Store.open(locate(path)))

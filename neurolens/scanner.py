@@ -20,6 +20,7 @@ from neurolens.bootstrap import Bootstrap
 from neurolens.curves import PositionRules, Ranges
 from neurolens.detectors import TOP, Rules
 from neurolens.durable import sync, writing
+from neurolens.location import Where, beside
 from neurolens.positional import Positional
 from neurolens.scan import SAMPLES, Scan, join_scans, scan_rows
 from neurolens.store import Store
@@ -83,9 +84,10 @@ class Scanner:
         return scan_rows(rows, neurons.start, self.tokens, self._rules, counted=self.counted, positions=self._positions)
 
 
-def scan_path(run: Path, layer: int) -> Path:
+def scan_path(run: Where, layer: int) -> Path:
     """Where the scan of a layer waits until all layers are scanned: beside the run."""
-    return run.with_name(run.name + ".scans") / f"{layer:02d}.npz"
+    path = beside(run)
+    return path.with_name(path.name + ".scans") / f"{layer:02d}.npz"
 
 
 def has_all_bits(store: Store, layer: int) -> bool:
@@ -93,6 +95,8 @@ def has_all_bits(store: Store, layer: int) -> bool:
     try:
         return bool(store.kept(layer).all())
     except NeurolensError:  # whose were kept cannot be read
+        if store.place.lost:  # which is no damage
+            raise
         return False
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import xxhash
 
 from neurolens.corpus import Block
+from neurolens.location import Where, beside
 from neurolens.shards import PATTERN, WHOLE, Shard
 
 SPARE = 2  # slots more than blocks: one that is filled, one whose commit is under way
@@ -43,13 +44,15 @@ class Slot:
     hashes: list[str]
 
 
-def spool_folder(output: Path, parent: Path | None = None, shard: Shard = WHOLE) -> Path:
+def spool_folder(output: Where, parent: Path | None = None, shard: Shard = WHOLE) -> Path:
     """Where hidden states of a run, or of a shard of it, wait, if on a disk: in `parent`, or beside the run."""
+    output = beside(output)
     return (parent or output.parent) / f"{output.name}{shard.suffix}.spool"
 
 
-def shard_spools(output: Path, parent: Path | None = None) -> dict[Path, Shard]:
+def shard_spools(run: Where, parent: Path | None = None) -> dict[Path, Shard]:
     """The folders of all shards' hidden states that are there."""
+    output = beside(run)
     folders = {}
     for folder in sorted((parent or output.parent).glob(f"{glob.escape(output.name)}{PATTERN}.spool")):
         shard = Shard.of_suffix(folder.name.removeprefix(output.name).removesuffix(".spool"))

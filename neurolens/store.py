@@ -1,8 +1,8 @@
-"""Store: a run on disk, one zarr v3 group. The schema, provenance, progress marks; the only zarr import.
+"""Store: a run on disk or elsewhere, one zarr v3 group. The schema, provenance, progress marks.
 
 `docs/store.md` documents the schema to the byte. What holds:
 
-* A run appears whole: it is made beside its place and renamed into it.
+* A run appears whole: it is made beside its place and renamed into it (place.py, also how it is elsewhere).
 * A block's bits are on the disk before its mark is: chunks, fsync, mark, fsync. What has no mark is done again.
 * Nothing but the arrays and their metadata is inside the group; times and hosts go to `RUN.zarr.log` beside it, which
   also carries the lock (locks.py).
@@ -13,10 +13,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +23,10 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from neurolens import IncompleteError, NeurolensError, UsageError, first_line
 from neurolens.corpus import Block, Corpus, blocks
-from neurolens.durable import MAKING, sync, sync_tree
+from neurolens.durable import BEGUN
+from neurolens.location import Where, beside
 from neurolens.locks import log_path
+from neurolens.place import Place, disk, find_place
 from neurolens.schema import row_bytes
 
 SCHEMA = 1
@@ -34,24 +34,25 @@ CHUNK_BYTES = 1 << 21  # of the bitmaps: ≥ 1 MB, and small enough that one neu
 READ_BYTES = 1 << 24  # of rows handed to a thread at a time: enough that what every call costs does not count
 # attributes a reader cannot do without
 REQUIRED = {"model", "layers", "neurons", "block_sequences", "label_names", "eos"}
-PARTIAL = "*.partial"  # what zarr leaves behind when it is killed during a write
 
 Each = Callable[[Callable[[Any], None], Iterable[Any]], Iterable[None]]  # `map`, or that of an executor
 
 
 class Store:
-    """A run on disk. Open with `Store.open`, make with `Store.create`."""
+    """A run on disk or elsewhere. Open with `Store.open`, make with `Store.create`."""
 
-    def __init__(self, path: Path, group: zarr.Group) -> None:
-        self.path, self._group, self.journal = path, group, log_path(path)
-        self.attrs: dict[str, Any] = {"keep_bitmaps": "all", **group.attrs}
+    def __init__(self, place: Place, group: zarr.Group, attributes: Mapping[str, Any]) -> None:
+        self.place, self.path, self._group = place, place.at, group
+        self.journal = log_path(place.at)
+        self.attrs: dict[str, Any] = {"keep_bitmaps": "all", **attributes}
+        self._shape: tuple[int, int] | None = None
 
     # -- making and opening ------------------------------------------------------------------------------------
 
     @classmethod
     def create(
         cls,
-        path: Path,
+        path: Where,
         spec: Mapping[str, Any],
         corpus: Corpus,
         *,
@@ -65,13 +66,12 @@ class Store:
         `spec` is what identifies the run (see docs/store.md); `vocabulary` the arrays `bytes` and `start` of a
         Vocabulary, without which the run shows token ids. Raises NeurolensError if `path` exists.
         """
-        if path.exists():
+        place = find_place(path)
+        if place.is_there():
             raise NeurolensError(f"{path} exists; choose another output")
         positions, tokens = corpus.shape[1], corpus.tokens.size
         if tokens >= 1 << 32:
             raise NeurolensError(f"the corpus has {tokens} tokens; a run holds at most {(1 << 32) - 1}")
-        made = path.with_name(path.name + MAKING)
-        shutil.rmtree(made, ignore_errors=True)
         attributes = {
             "schema": SCHEMA,
             **spec,
@@ -83,8 +83,9 @@ class Store:
             "corpus_fingerprint": corpus.fingerprint(),
             "corpus_notes": {label: dict(note) for label, note in corpus.notes.items()},
         }
-        with _writing(), _disk(path), _removed_on_error(made):
-            store = cls(made, zarr.create_group(made, attributes=attributes))
+        with _writing(), place.writing(), place.appearing() as made:
+            group = zarr.create_group(made.zarr, attributes=dict(BEGUN))  # which it clears
+            store = cls(made, group, attributes)
             rows = max(1, (1 << 20) // (4 * positions))
             store._write("tokens", corpus.tokens.astype("<i4"), ("sequence", "position"), (rows, positions))
             store._write("label", corpus.label.astype("<u2"), ("sequence",))
@@ -104,26 +105,32 @@ class Store:
             if vocabulary is not None:
                 store._write("vocabulary/bytes", vocabulary["bytes"], ("byte",))
                 store._write("vocabulary/start", vocabulary["start"].astype("<i8"), ("boundary",))
-            sync_tree(made)
-            made.rename(path)
-            sync(path.parent)
+            group.attrs.put(attributes)
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: Path, *, write: bool = False) -> Store:
-        """Open an existing run. Raises NeurolensError if it is none, or of a newer schema."""
-        if not path.exists():
+    def is_at(cls, path: Where) -> bool:
+        """Whether there is something at `path` already, a run or not. Raises as `find_place`."""
+        return find_place(path).is_there()
+
+    @classmethod
+    def open(cls, path: Where, *, write: bool = False) -> Store:
+        """Open an existing run. Raises NeurolensError if it is none, of a newer schema, or out of reach."""
+        place = find_place(path)
+        if not place.is_there():
             raise NeurolensError(f"no run at {path}; make one with 'neurolens collect MODEL DATA -o {path}'")
         try:
-            group = zarr.open_group(path, mode="r+" if write else "r")
+            group = zarr.open_group(place.zarr, mode="r+" if write else "r")
             schema = group.attrs.get("schema")
+        except NeurolensError:
+            raise
         except Exception as error:
             raise NeurolensError(f"{path} is not a neurolens run (no readable zarr group); give a RUN.zarr") from error
         if isinstance(schema, int) and schema > SCHEMA:
             raise NeurolensError(f"{path} has schema {schema}, this neurolens reads up to {SCHEMA}; update neurolens")
         if schema != SCHEMA or not REQUIRED.issubset(group.attrs):
             raise NeurolensError(f"{path} is a zarr group but not a neurolens run; give a RUN.zarr")
-        return cls(path, group)
+        return cls(place, group, dict(group.attrs))
 
     # -- what is in it -----------------------------------------------------------------------------------------
 
@@ -140,8 +147,10 @@ class Store:
     @property
     def shape(self) -> tuple[int, int]:
         """(sequences, positions)."""
-        sequences, positions = self._group["tokens"].shape  # type: ignore[union-attr]
-        return int(sequences), int(positions)
+        if self._shape is None:  # it never changes; elsewhere it takes a while
+            sequences, positions = self._group["tokens"].shape  # type: ignore[union-attr]
+            self._shape = int(sequences), int(positions)
+        return self._shape
 
     @property
     def n_tokens(self) -> int:
@@ -193,10 +202,10 @@ class Store:
 
     def kept(self, layer: int) -> np.ndarray:
         """Whose bits of a layer are there: bool `(neuron,)`; of a layer whose bits were dropped nobody's."""
-        folder = self.path / f"layers/{layer:02d}"
-        if not (folder / "active").is_dir():
+        folder = f"layers/{layer:02d}"
+        if not self.place.is_folder(f"{folder}/active"):
             return np.zeros(self.neurons, bool)
-        return self.read(f"layers/{layer:02d}/kept") if (folder / "kept").is_dir() else np.ones(self.neurons, bool)
+        return self.read(f"{folder}/kept") if self.place.is_folder(f"{folder}/kept") else np.ones(self.neurons, bool)
 
     def require_bits(self) -> None:
         """Raise NeurolensError unless the bits of every layer are there: they may be dropped once they are counted."""
@@ -210,6 +219,8 @@ class Store:
         """An array by its path in the store, or a part of it. Raises NeurolensError naming it if it cannot be read."""
         try:
             return np.asarray(self._group[name][part])  # type: ignore[index]
+        except NeurolensError:  # out of reach, which is no damage
+            raise
         except KeyError as error:
             raise NeurolensError(f"{self.path} has no {name}; run 'neurolens analyze {self.path}'") from error
         except Exception as error:
@@ -227,20 +238,19 @@ class Store:
 
     def folders(self, name: str) -> list[str]:
         """Folders directly in that of a group, sorted, also those a stop has left half removed; none if it is none."""
-        path = self.path / name
-        return sorted(each.name for each in path.iterdir() if each.is_dir()) if path.is_dir() else []
+        return self.place.folders(name)
 
     def metadata(self, name: str) -> dict[str, Any] | None:
         """What stands in the `zarr.json` of an array or group; None if there is none, or it is no JSON object."""
         try:
-            found = json.loads((self.path / name / "zarr.json").read_bytes())
+            found = json.loads(self.place.read(_metadata_of(name)))
         except (OSError, ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None
 
     def has_chunk(self, name: str, key: tuple[int, ...]) -> bool:
         """Whether a chunk of an array is on the disk: zarr reads one that is not as zeros."""
-        return self.path.joinpath(name, "c", *map(str, key)).is_file()
+        return self.place.is_file(name, "c", *map(str, key))
 
     def attributes(self, name: str) -> dict[str, Any]:
         """Attributes of an array or group."""
@@ -248,7 +258,7 @@ class Store:
 
     def stored_bytes(self, folder: str) -> int:
         """Bytes on disk of the chunks below a group or array."""
-        return sum(path.stat().st_size for path in (self.path / folder).rglob("c/**/*") if path.is_file())
+        return self.place.size(folder)
 
     def rows(self, layer: int, neurons: slice, block: Block | None = None) -> np.ndarray:
         """Bits of some neurons over all blocks, or one, in context order: uint64 `(neurons, ceil(tokens / 64))`."""
@@ -262,12 +272,17 @@ class Store:
         try:
             array: Any = self._group[name]
             chunk = array.chunks[0]
-            for part in range(neurons.start // chunk, -(-neurons.stop // chunk)):
-                for each in self.blocks if block is None else [block]:  # zarr reads a missing chunk as zeros: as dead
-                    if not self.has_chunk(name, (part, each.index)):
-                        raise FileNotFoundError(f"chunk {part}/{each.index} is missing")
+            lacking = self.place.lacking(  # zarr reads a missing chunk as zeros: as dead
+                f"{name}/c/{part}/{each.index}"
+                for part in range(neurons.start // chunk, -(-neurons.stop // chunk))
+                for each in (self.blocks if block is None else [block])
+            )
+            if lacking is not None:
+                raise FileNotFoundError(f"chunk {lacking.removeprefix(f'{name}/c/')} is missing")
             first = 0 if block is None else block.first_token // 8
             data = array[neurons, first : None if block is None else first + row_bytes(block.tokens)]
+        except NeurolensError:
+            raise
         except Exception as error:
             raise NeurolensError(
                 f"{self.path}: bits of layer {layer} are damaged ({first_line(error)}); collect the run anew"
@@ -285,8 +300,7 @@ class Store:
 
     def clean(self) -> None:
         """Remove what an interrupted write left behind; call it holding the lock."""
-        for partial in self.path.rglob(PARTIAL):
-            partial.unlink(missing_ok=True)
+        self.place.clean()
 
     def commit(self, block: Block, layer: int, rows: np.ndarray) -> None:
         """Write a block of a layer, make sure it is on the disk, then mark it; see `write_bits`."""
@@ -299,7 +313,7 @@ class Store:
         `rows` uint8 `(neuron, 8 * ceil(tokens / 64))`, neuron-major in context order.
         """
         first = block.first_token // 8
-        with _writing(), _disk(self.path):
+        with _writing(), self.place.writing():
             active: Any = self._group[f"layers/{layer:02d}/active"]  # an array keeps the setting it was opened with
             active[:, first : first + rows.shape[1]] = rows
             self._sync_bits(layer, block.index)
@@ -307,7 +321,7 @@ class Store:
     def write_bits_of(self, block: Block, layer: int, rows: Callable[[slice], np.ndarray], each: Each = map) -> None:
         """`write_bits`, some neurons at a time: `rows` gives those of a slice; `each` may map it by several threads."""
         first = block.first_token // 8
-        with _writing(), _disk(self.path):
+        with _writing(), self.place.writing():
             active: Any = self._group[f"layers/{layer:02d}/active"]
 
             def write(neurons: slice) -> None:
@@ -322,15 +336,11 @@ class Store:
 
         Of a run whose bits are in the same chunks and codecs, see `read_chunk`.
         """
-        folder = self.path / f"layers/{layer:02d}/active/c"
-        with _disk(self.path):
+        name = f"layers/{layer:02d}/active"
+        with self.place.writing():
 
             def write(part: int) -> None:
-                content, path = files(part), folder / str(part) / str(block.index)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                made = path.with_name(path.name + PARTIAL.removeprefix("*"))  # no chunk is ever torn
-                made.write_bytes(content)
-                made.rename(path)
+                self.place.write(f"{name}/c/{part}/{block.index}", files(part))  # no chunk is ever torn
 
             for _ in each(write, range(-(-self.neurons // self._bits_chunk()[0]))):
                 pass
@@ -339,7 +349,7 @@ class Store:
     def read_chunk(self, block: Block, layer: int, part: int) -> bytes:
         """The file of a chunk of a block's bits, as it is. Raises NeurolensError if it cannot be read."""
         try:
-            return (self.path / f"layers/{layer:02d}/active/c/{part}/{block.index}").read_bytes()
+            return self.place.read(f"layers/{layer:02d}/active/c/{part}/{block.index}")
         except OSError as error:
             raise NeurolensError(
                 f"{self.path}: bits of layer {layer} are damaged (chunk {part}/{block.index}: {error.strerror}); "
@@ -348,13 +358,12 @@ class Store:
 
     def mark(self, block: Block, layer: int) -> None:
         """Say that a block of a layer is on the disk."""
-        with _writing(), _disk(self.path):
+        with _writing(), self.place.writing():
             column: Any = self._group["progress"]
             marks = column[:, block.index]
             marks[self.layers.index(layer)] = 1
             column[:, block.index] = marks
-            sync(self.path / f"progress/c/0/{block.index}")
-            sync(self.path / "progress/c/0")
+            self.place.sync(f"progress/c/0/{block.index}", "progress/c/0")
 
     def drop_bits(self, layer: int) -> None:
         """Remove the bits of a layer, which have been counted; nothing happens if they are gone."""
@@ -369,7 +378,7 @@ class Store:
         name = f"layers/{layer:02d}/kept"
         self.write(name, kept, ("neuron",), {**attributes, "thinned": False})
         self.settle(name)
-        with _writing(), _disk(self.path):
+        with _writing(), self.place.writing():
             active: Any = self._group[f"layers/{layer:02d}/active"]
             for block in self.blocks:
                 part = slice(block.first_token // 8, block.first_token // 8 + row_bytes(block.tokens))
@@ -384,76 +393,71 @@ class Store:
         return self.has(name) and bool(self.attributes(name).get("thinned"))
 
     def _sync_bits(self, layer: int, block: int) -> None:
-        folder = self.path / f"layers/{layer:02d}/active/c"
-        for chunk in folder.glob(f"*/{block}"):
-            sync(chunk)
-            sync(chunk.parent)
-        sync(folder)
-        sync(folder.parent)  # whose first block has made the folder
+        self.place.sync_matches(f"layers/{layer:02d}/active/c", f"*/{block}")
 
     def unmark(self, wanted: np.ndarray) -> None:
         """Take marks back, so that collect does these again: all but those of `wanted`, bool `(layer, block)`.
 
         Written a block at a time, where they are others than on the disk, or what is there cannot be read.
         """
-        with _writing(), _disk(self.path):
+        with _writing(), self.place.writing():
             column: Any = self._group["progress"]
             for block, marks in enumerate(wanted.T.astype(np.uint8)):
                 try:
                     same = self.has_chunk("progress", (0, block)) and (column[:, block] == marks).all()
+                except NeurolensError:
+                    raise
                 except Exception:  # zarr's errors are of many kinds; that it is damaged is why it is written
                     same = False
                 if not same:
                     column[:, block] = marks
-                    sync(self.path / f"progress/c/0/{block}")
-            sync(self.path / "progress/c/0")
+                    self.place.sync(f"progress/c/0/{block}")
+            self.place.sync("progress/c/0")
 
     def restore_bits(self, layer: int) -> None:
         """Make the array of a layer's bits one of which all are collected, its marks being taken back: its metadata,
         which follow from the run's, are written anew, and nothing tells of bits that were dropped. Chunks stay."""
         self.remove(f"layers/{layer:02d}/kept")
-        with _disk(self.path):
-            (self.path / f"layers/{layer:02d}/active/zarr.json").unlink(missing_ok=True)
+        with self.place.writing():
+            self.place.unlink(f"layers/{layer:02d}/active/zarr.json")
             self._make_bits(layer)
-            sync_tree(self.path / f"layers/{layer:02d}")
+            self.place.sync_tree(f"layers/{layer:02d}")
 
     def restore_group(self, name: str) -> None:
         """Write the metadata of a group, which cannot be read, anew, without attributes; what is in it stays."""
-        with _disk(self.path):
-            (self.path / name / "zarr.json").unlink(missing_ok=True)
+        with self.place.writing():
+            self.place.unlink(_metadata_of(name))
         self.set_attributes(name, {})
 
     def write(
         self, name: str, values: np.ndarray, dims: tuple[str, ...], attributes: Mapping[str, Any] | None = None
     ) -> None:
         """Write a result whole, replacing what was there."""
-        with _writing(), _disk(self.path):
+        with _writing(), self.place.writing():
             self._write(name, values, dims, attributes=attributes)
 
     def set_attributes(self, name: str, attributes: Mapping[str, Any]) -> None:
         """Replace the attributes of an array or group, making a group if there is none; `{}` takes a mark back."""
-        with _disk(self.path):
+        with self.place.writing():
             node: Any = self._group[name] if self.has(name) else self._group.create_group(name)
             node.attrs.put(dict(attributes))
-            sync(self.path / name / "zarr.json")
-            sync(self.path / name)
+            self.place.sync(_metadata_of(name), name)
 
     def settle(self, *folders: str) -> None:
         """Make sure that what was written below these is on the disk, so that a mark never outlives what it marks."""
-        with _disk(self.path):
-            for folder in folders:
-                sync_tree(self.path / folder)
+        with self.place.writing():
+            self.place.sync_tree(*folders)
 
     def remove(self, name: str) -> None:
         """Remove an array or group with all that is in it; nothing happens if there is none."""
-        with _disk(self.path):
-            shutil.rmtree(self.path / name, ignore_errors=not (self.path / name).exists())
+        with self.place.writing():
+            self.place.remove(name)
 
     def log(self, **entry: Any) -> None:
         """Append a line to the `journal`, the log beside the run unless it is set to another: times and hosts, which
         are no part of what is reproduced."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": os.uname().nodename, **entry})
-        with _disk(self.path), self.journal.open("a", encoding="utf-8") as file:
+        with disk(beside(self.path)), self.journal.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def _make_bits(self, layer: int) -> None:
@@ -503,29 +507,13 @@ class Store:
             array[...] = values
 
 
+def _metadata_of(name: str) -> str:
+    """The file of an array's metadata, or a group's; of the root for ""."""
+    return f"{name}/zarr.json".lstrip("/")
+
+
 @contextlib.contextmanager
 def _writing() -> Iterator[None]:
     # zarr's check for empty chunks makes writes 2–7 times slower; without it a missing chunk means *not written*
     with zarr.config.set({"array.write_empty_chunks": True}):
         yield
-
-
-@contextlib.contextmanager
-def _disk(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        free = shutil.disk_usage(path.parent).free / 1e6
-        raise IncompleteError(
-            f"cannot write to {path}: {error.strerror or error} ({free:.0f} MB free); make room and give the same "
-            "command again, it continues"
-        ) from error
-
-
-@contextlib.contextmanager
-def _removed_on_error(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise

@@ -32,6 +32,7 @@ from neurolens.detectors import Rules
 from neurolens.engine import Here, open_executor
 from neurolens.index import Index
 from neurolens.jobs import Job, RunSpec
+from neurolens.location import here
 from neurolens.members import find_members
 from neurolens.plan import Plan, summarize
 from neurolens.shards import WHOLE, Shard
@@ -114,7 +115,7 @@ def run_study(job: Job, folder: str | Path, *, scheduler: str | None = None, say
     `scheduler`: the address of a dask scheduler whose workers do it, rather than the job's cluster or this process.
     Raises UsageError and NeurolensError where there is nobody to do it; IncompleteError if the scheduler is lost.
     """
-    folder = Path(folder)
+    folder = here(folder, "the folder of a study")
     folder.mkdir(parents=True, exist_ok=True)
     index, outcome = Index(folder, job), Outcome(folder)
     index.write()
@@ -140,7 +141,7 @@ def run_study(job: Job, folder: str | Path, *, scheduler: str | None = None, say
 
 def plan_study(job: Job, folder: str | Path, say: Say = lambda line: None) -> Planned:
     """What the runs that are not done would take, or why they cannot be done. Nothing stays of what is written."""
-    index, planned = Index(Path(folder), job), Planned()
+    index, planned = Index(here(folder, "the folder of a study"), job), Planned()
     with tempfile.TemporaryDirectory(prefix="neurolens-") as corpora:
         for run in job.runs:
             if index.is_done(run):

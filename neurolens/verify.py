@@ -14,6 +14,7 @@ from neurolens import UsageError
 from neurolens.inspection import inspect_run
 from neurolens.inspection.findings import Damage
 from neurolens.inspection.fingerprints import find_checkpoint
+from neurolens.location import Where, locate
 from neurolens.locks import lock, still
 from neurolens.mend import mend as mend_run
 from neurolens.store import Store
@@ -31,7 +32,7 @@ class Verification:
     redo      commands that make anew what it took back, in this order
     """
 
-    path: Path
+    path: Where
     checks: tuple[str, ...]
     damages: tuple[Damage, ...]
     remarks: tuple[str, ...]
@@ -73,7 +74,7 @@ class Verification:
 
 
 def verify_run(
-    path: str | Path,
+    path: str | Where,
     model: str | Path | None = None,
     mend: bool = False,
     say: Callable[[str], object] = lambda line: None,
@@ -86,9 +87,9 @@ def verify_run(
     nothing is fetched. `spool`: the folder that collect was given for hidden states, if it was. `mend` takes back,
     under the run's lock, the marks of what is damaged and can be made again, and of results that build on it; `say`
     hears what is done, as it is done. Without it nothing is written. Raises NeurolensError if `path` is no run or is
-    being written, UsageError for a `model` or `spool` that is not there.
+    being written, UsageError for a `model` or `spool` that is not there, IncompleteError if it gets out of reach.
     """
-    path = Path(path)
+    path = locate(path)
     folder = None if model is None else find_checkpoint(model)
     if model is not None and folder is None:
         raise UsageError(f"no model folder {model}, nor in the hub's cache; give the folder of the run's checkpoint")
@@ -99,6 +100,8 @@ def verify_run(
     with lock(path) if mend else still(path):
         store = Store.open(path, write=mend)
         seen = inspect_run(store, folder, place)
+        if store.place.lost:  # what could not be read may look damaged, and is not
+            raise store.place.lost
         mended, redo = mend_run(seen, say) if mend else ([], [])
     return Verification(
         path,

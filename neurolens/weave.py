@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from neurolens import IncompleteError, NeurolensError, first_line
 from neurolens.bits import transpose
 from neurolens.corpus import Block
 from neurolens.join import find_pieces, locate_tokens
+from neurolens.location import Where
 from neurolens.store import Store
 from neurolens.together import Whole
 
@@ -28,7 +28,7 @@ class Weaver:
         self._store, self._block, self._each = store, block, each
         self._texts, self._pieces = whole.texts, find_pieces(block, whole.laid)
         self._order = store.read("order", slice(block.first_token, block.first_token + block.tokens))
-        self._places: dict[tuple[Path, ...], np.ndarray] = {}
+        self._places: dict[tuple[Where, ...], np.ndarray] = {}
 
     def choices(self, row: int) -> list[list[Store]]:
         """For each piece the runs that have it for a layer."""
@@ -51,9 +51,11 @@ class Weaver:
                 store.write_chunks(block, layer, lambda part: source.read_chunk(theirs, layer, part), self._each)
                 for _ in self._each(lambda some: store.rows(layer, some, block), store.neuron_chunks(block)):
                     pass  # read once, which compares checksums
-            except IncompleteError:  # of the output's disk
+            except IncompleteError:  # of the output's disk, or of what cannot be reached
                 raise
             except NeurolensError as error:
+                if source.place.lost or store.place.lost:
+                    raise
                 raise _damaged(source, layer, theirs, error) from error
         else:
             store.write_bits_of(block, layer, lambda some: self._rows(layer, sources, some), self._each)
@@ -114,6 +116,8 @@ def _read(source: Store, layer: int, neurons: slice, block: Block) -> np.ndarray
     try:
         return source.rows(layer, neurons, block).view(np.uint8)
     except NeurolensError as error:
+        if source.place.lost:  # which is no damage
+            raise
         raise _damaged(source, layer, block, error) from error
 
 

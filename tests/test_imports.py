@@ -19,13 +19,14 @@ PACKAGE = Path(neurolens.__file__).parent
 # A module imports only from layers above its own line. "" is the package itself, `neurolens/__init__.py`.
 LAYERS = [
     {""},
+    {"location"},
     {"bits", "kernels", "sources", "weights", "demo", "demo.text", "certificate", "budget", "durable", "shards"}
     | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"}
     | {"sizes", "factors", "estimates", "transitions"},
     {"compressed", "options", "locks", "lanes", "verdict", "context", "info", "information", "curves", "schema"}
-    | {"lineage", "trends"}
+    | {"lineage", "trends", "remote"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
-    {"records", "profile", "jobs", "engine", "testing.draft", "testing.disguise", "testing.shapes"},
+    {"records", "profile", "jobs", "engine", "place", "testing.draft", "testing.disguise", "testing.shapes"},
     {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
     {"corpus", "hub", "demo.train", "testing.planted"},
     {"variables", "store", "checkpoint", "slots", "testing", "join"},
@@ -85,7 +86,7 @@ HOMES = {
     "transformers": {"decoder", "checkpoint", "reference", "testing.checkpoint", "testing.shapes", "demo.train"},
     "tokenizers": {"testing.checkpoint", "demo.train"},
     "safetensors": {"weights"},
-    "zarr": {"store"},
+    "zarr": {"store", "remote"},
     "xxhash": {"slots", "spool"},
     "dask": {"engine"},
     "distributed": {"engine"},
@@ -100,7 +101,7 @@ FREE_OF = {
     | {"store", "export", "run", "plots", "vocabulary", "parts", "scan", "card", "neuron", "verdict"}
     | {"updates", "nulls", "shares", "information", "bootstrap", "curves", "positional", "contrast", "tokens"}
     | {"schema", "slots", "scanner", "mend", "inspection.kept", "inspection.spools"}
-    | {"jobs", "engine", "locks", "shards"}
+    | {"jobs", "engine", "locks", "shards", "location", "place", "remote"}
     | {"join", "together", "weave"}
     | {f"inspection.{name}" for name in ("findings", "attributes", "arrays", "chunks", "text", "laws")}
     | {"sizes", "factors", "lineage", "transitions", "estimates", "trends", "headlines", "anchors", "members"}
@@ -108,12 +109,24 @@ FREE_OF = {
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
     | {"weights", "hub", "detectors", "tables", "plots", "vocabulary", "updates", "nulls", "shares", "projection"}
     | {"information", "bootstrap", "curves", "positional", "contrast", "tokens", "scan", "stream", "schema", "slots"}
-    | {"join"}
+    | {"join", "location", "locks", "options"}
     | {"sizes", "factors", "lineage", "transitions", "estimates", "trends", "plots.study"},
     "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "compare", "study", "cli"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
     | {"vocabulary", "updates", "nulls", "shares", "join", "together"},
-    "numpy": {"", "options", "jobs", "engine", "locks", "shards", "documents", "checkpoint", "weights", "hub"},
+    "numpy": {
+        "",
+        "options",
+        "jobs",
+        "engine",
+        "locks",
+        "shards",
+        "location",
+        "documents",
+        "checkpoint",
+        "weights",
+        "hub",
+    },
 }
 NAMES_ITS_MODULES_AT_RUN_TIME = {"", "demo.text"}  # importlib: the lazy names of the package; standard library modules
 LEAVES = {*TESTING, "demo.train", "cli"}  # for people and tests; nothing of the package needs them

@@ -44,7 +44,7 @@ def inspect_run(store: Store, model: Path | None, spool: Path | None = None) -> 
         store.attrs,
         store.shape,
         seen.marks,
-        vocabulary=(store.path / "vocabulary").is_dir(),
+        vocabulary=store.place.is_folder("vocabulary"),
         thinned=seen.thinned,
         most_labels=MOST_LABELS,
     )

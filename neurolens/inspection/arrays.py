@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from neurolens.durable import MAKING
+from neurolens.durable import PARTIAL
 from neurolens.inspection.findings import Findings, brief
 from neurolens.parts import PARTS
 from neurolens.schema import Expected, row_bytes, table
-from neurolens.store import PARTIAL
 from neurolens.tables import GRAMS
 
 CODECS = ["bytes", "zstd", "crc32c"]
@@ -26,7 +24,7 @@ def check_arrays(seen: Findings) -> None:
             continue
         metadata = seen.store.metadata(name)
         if metadata is None:
-            there = (seen.store.path / name / "zarr.json").exists()
+            there = seen.store.place.exists(f"{name}/zarr.json")
             seen.damage(name, "unreadable zarr.json" if there else "missing", "an array", seen.remedy(name))
             continue
         if wrong := _compare(metadata, expected, _chunk_shape(seen, name)):
@@ -39,7 +37,7 @@ def check_arrays(seen: Findings) -> None:
                 if size != first:
                     seen.damage(name, f"{dim} of {size}", f"{first}, as {other}", seen.remedy(name))
     for name in sorted(groups - {"results"}):
-        if (seen.store.metadata(name) or {}).get("node_type") != "group" and (seen.store.path / name).is_dir():
+        if (seen.store.metadata(name) or {}).get("node_type") != "group" and seen.store.place.is_folder(name):
             owners = {seen.expected[each].owner for each in seen.expected if each.startswith(f"{name}/")}
             attributes = name in ("results/by_layer", "results/overall") or name.startswith("results/positions/")
             undo = ("part", *sorted(owners)) if attributes else ("group", name)
@@ -105,29 +103,27 @@ def _shape(expected: Expected) -> str:
 
 def note_foreign(seen: Findings) -> None:
     """Files that no array of this schema has, and what stops have left. None of them harms."""
-    path = seen.store.path
+    place = seen.store.place
     owners = {"run", "vocabulary", *PARTS} | ({"sparse"} if seen.store.attrs["keep_bitmaps"] == "sparse" else set())
     everything = {name for name, *_ in table(seen.store.layers, len(GRAMS), owners)}
     groups = {"", "certificate", *(str(each) for name in everything for each in Path(name).parents)}
     foreign: list[str] = []
     partial = 0
-    for folder, _, files in os.walk(path):
-        name = Path(folder).relative_to(path).as_posix()
-        for file in files:
-            if Path(file).match(PARTIAL):
-                partial += 1
-            elif not (file == "zarr.json" and (name in everything or name in groups)):
-                array, _, key = f"{name}/{file}".partition("/c/")
-                if array not in everything or not _on_grid(seen, array, key):
-                    foreign.append(f"{name}/{file}".removeprefix("./"))
+    for path in place.files():
+        name, _, file = path.rpartition("/")
+        if Path(file).match(PARTIAL):
+            partial += 1
+        elif not (file == "zarr.json" and (name in everything or name in groups)):
+            array, _, key = path.partition("/c/")
+            if array not in everything or not _on_grid(seen, array, key):
+                foreign.append(path)
     for file in foreign:
         seen.remarks.append(f"{file}: a file that is not neurolens'; it may be removed")
     if partial:
         files = f"{partial} file{'s'[: partial > 1]} {PARTIAL}"
         seen.remarks.append(f"{files}: left by a write that was stopped; the next collect or analyze removes them")
-    making = path.with_name(path.name + MAKING)
-    if making.exists():
-        seen.remarks.append(f"{making}: left by a collect that was stopped; it may be removed")
+    if place.made is not None and place.made.exists():
+        seen.remarks.append(f"{place.made}: left by a collect that was stopped; it may be removed")
 
 
 def _on_grid(seen: Findings, name: str, key: str) -> bool:

@@ -64,7 +64,7 @@ def check_attributes(seen: Findings) -> bool:
 
 def check_marks(seen: Findings) -> None:
     """What was asked of each part, of those whose marks can be meant."""
-    if not (seen.store.path / "results").is_dir():
+    if not seen.store.place.is_folder("results"):
         seen.remarks.append("not analysed")
         return
     before = len(seen.damages)

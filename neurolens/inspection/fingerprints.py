@@ -13,7 +13,7 @@ from neurolens.inspection.findings import Damage, Findings, brief
 
 def check_certificate(seen: Findings) -> None:
     """The certificate, if there is one, is of this run."""
-    if not (seen.store.path / "certificate").is_dir():
+    if not seen.store.place.is_folder("certificate"):
         seen.remarks.append("not certified")
         return
     before, known = len(seen.damages), seen.store.attrs

@@ -50,7 +50,7 @@ def check_kept(seen: Findings, wrong: dict[int, str]) -> None:
     """Which bits may be gone, and that what was counted of them is there; `wrong` as `read_scans` has it."""
     for layer, marked in zip(seen.store.layers, seen.done, strict=True):
         bits = f"layers/{layer:02d}/active"
-        if (seen.store.path / bits).exists():
+        if seen.store.place.exists(bits):
             continue
         if seen.keeps_all and "dead" in seen.marks:
             seen.remarks.append(f"{bits}: the bits are gone, what was counted from them is there")
@@ -101,7 +101,7 @@ def _check_scans(seen: Findings, wrong: dict[int, str]) -> None:
 def _is_dropped(seen: Findings, layer: int) -> bool:
     """Whether the bits of a layer need not be there; noted, and damage if what was counted of them is not there."""
     bits = f"layers/{layer:02d}/active"
-    there = (seen.store.path / bits).exists()
+    there = seen.store.place.exists(bits)
     if seen.counted(layer):
         _leave_alone(seen, bits)
         if there and seen.written:
@@ -116,7 +116,7 @@ def _is_dropped(seen: Findings, layer: int) -> bool:
 def _is_thinned(seen: Findings, layer: int) -> bool:
     """Whether it must be said whose bits of a layer are kept; damage where it is said wrongly, or nothing counted."""
     name = f"layers/{layer:02d}/kept"
-    there = (seen.store.path / name).exists()
+    there = seen.store.place.exists(name)
     if there and not seen.row_done(layer):
         seen.remarks.append(f"{name}: of a layer that is collected again; the same 'neurolens collect' removes it")
         return False

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from neurolens.corpus import Block
 from neurolens.durable import MAKING
 from neurolens.inspection.findings import Findings
+from neurolens.location import beside
 from neurolens.shards import WHOLE, Shard
 from neurolens.slots import (
     DESCRIPTION,
@@ -34,7 +35,8 @@ from neurolens.slots import (
 def check_spools(seen: Findings) -> None:
     """Spools of the run and of its shards in the folder that was given for them and in that of the run."""
     run = seen.store.path
-    places = [run.parent, *([seen.spool] if seen.spool and seen.spool.resolve() != run.parent.resolve() else [])]
+    here = beside(run).parent
+    places = [here, *([seen.spool] if seen.spool and seen.spool.resolve() != here.resolve() else [])]
     for place in places:
         folder = spool_folder(run, place)
         found = {folder: WHOLE} if folder.is_dir() else {}
