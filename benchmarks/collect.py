@@ -33,8 +33,7 @@ from _common import at_most, below, finish, interleaved, quick_asked, ratios, ti
 from transformers import OPTForCausalLM
 
 from neurolens import collect as collect_module
-from neurolens import committer, loop
-from neurolens import store as store_module
+from neurolens import committer, loop, place
 from neurolens.bits import transpose
 from neurolens.checkpoint import Checkpoint
 from neurolens.corpus import Corpus, context_order
@@ -165,7 +164,7 @@ def spans_of(decoder: Any) -> Iterator[Spans]:
         ),
         (Store, "write_bits", spans.around("compression and writing", Store.write_bits)),
         (Store, "mark", spans.around("compression and writing", Store.mark)),
-        (store_module, "sync", spans.around("fsync", store_module.sync)),
+        (place, "sync", spans.around("fsync", place.sync)),
         (Decoder, "embed", spans.around("forward", Decoder.embed)),
         (Decoder, "_caller", lambda self, layer: spans.around("forward", caller(self, layer))),
     ]

@@ -156,7 +156,7 @@ def stage(path: Path) -> str:
         return STAGES[-2]
     if keep != "all":
         for layer in np.array(store.layers)[done.all(1)].tolist():
-            bits = store.path / f"layers/{layer:02d}/active"
+            bits = path / f"layers/{layer:02d}/active"
             given_up = not bits.exists() if keep == "none" else store.thinned(layer)
             if not (scan_path(path, layer).exists() and given_up):
                 return STAGES[7]

@@ -23,7 +23,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from _common import at_least, at_most, finish, quick_asked
@@ -39,7 +39,6 @@ from neurolens.testing import random_opt
 SHAPE = {"hidden_size": 128, "ffn_dim": 512, "num_hidden_layers": 4, "num_attention_heads": 4}
 WIDE = {"hidden_size": 64, "ffn_dim": 3072, "num_hidden_layers": 1, "num_attention_heads": 4}  # 125m's neurons
 POSITIONS = 256
-LOCAL = {"kind": "local", "processes": True}
 
 
 def main() -> int:
@@ -90,12 +89,19 @@ def measure_speed_up(job: Job, folder: Path, *, rounds: int) -> dict[str, float]
     }
 
 
+def local_cluster(workers: int) -> Any:
+    """Workers of one thread each."""
+    from distributed import LocalCluster
+
+    return LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=cast(Any, None))
+
+
 def _work(job: Job, out: Path, workers: int) -> float:
     """Seconds from the first task given out to the last one done, by workers that have imported everything."""
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     shutil.rmtree(out, ignore_errors=True)
-    with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster:
+    with local_cluster(workers) as cluster:
         with Client(cluster) as client:
             client.run(_warm, job, str(out.with_name("warm")))
         started = time.perf_counter()
@@ -116,14 +122,14 @@ def _warm(job: Job, folder: str) -> None:
 
 def measure_overhead(job: Job, folder: Path, *, rounds: int) -> dict[str, float]:
     """What a task costs that has nothing to do: on a worker, beyond what it costs here."""
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     from neurolens.study import Task, do_task
 
     task = Task(job.runs[0], str(folder / "by-1"))
     here, there = [], []
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        local_cluster(1) as cluster,
         Client(cluster) as client,
         client.get_executor(pure=False) as executor,
     ):

@@ -51,7 +51,7 @@ def open_executor(
             yield executor
         return
     try:
-        import dask
+        import dask.config
         from distributed import Client
     except ImportError as error:
         raise NeurolensError(

@@ -64,11 +64,11 @@ def locate(where: str | Path | Url) -> Where:
             f"a {scheme}:// URL with a password, '?' or '#' in it is none of a run; give credentials in the "
             "environment, and the URL without them"
         )
-    parts: tuple[str, ...] = tuple(rest.rstrip("/").split("/"))
+    parts = tuple(rest.rstrip("/").split("/"))
     if not all(parts) or {".", ".."} & set(parts) or not rest.isprintable():
         raise UsageError(f"{ascii(where)[1:-1]} has an empty or odd part; expected {scheme}://BUCKET/RUN.zarr")
     if len(parts) < 2 and scheme != WITHOUT_BUCKET:
-        raise UsageError(f"{where} names a bucket and no run in it; expected {scheme}://{parts[0]}/RUN.zarr")
+        raise UsageError(f"{where} names a bucket and no run in it; expected {scheme}://BUCKET/RUN.zarr")
     return Url(scheme, parts)
 
 

@@ -24,7 +24,7 @@ BOM = b"\xef\xbb\xbf"
 Where = tuple[str, dict[str, Any]]
 
 
-def read_records(source: Source, keys: Mapping[str, str]) -> Iterator[Where]:
+def read_records(source: FileSource | HubSource, keys: Mapping[str, str]) -> Iterator[Where]:
     """Yield (where, record) for each record: "line 3" or "row 3", counted from 1, and the object that stands there.
 
     `keys` are the dotted keys that will be looked up, each with the option it was given by ("": it may be missing).

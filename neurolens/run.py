@@ -37,8 +37,8 @@ class Run:
         self.store = store
 
     @property
-    def path(self) -> Where:
-        """Where the run is."""
+    def path(self) -> Any:
+        """Where the run is: a Path, or the Url of one that is elsewhere."""
         return self.store.path
 
     @property

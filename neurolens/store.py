@@ -42,7 +42,8 @@ class Store:
     """A run on disk or elsewhere. Open with `Store.open`, make with `Store.create`."""
 
     def __init__(self, place: Place, group: zarr.Group, attributes: Mapping[str, Any]) -> None:
-        self.place, self.path, self._group = place, place.at, group
+        self.place, self._group = place, group
+        self.path: Any = place.at  # a Path, or the Url of a run that is elsewhere
         self.journal = log_path(place.at)
         self.attrs: dict[str, Any] = {"keep_bitmaps": "all", **attributes}
         self._shape: tuple[int, int] | None = None
