@@ -410,7 +410,7 @@ def compare(
     is said.
     """
     from neurolens.compare import compare_runs
-    from neurolens.members import find_members, parse_value
+    from neurolens.comparison.members import find_members, parse_value
 
     given = {name: [parse_value(value) for value in values] for name, values in factors}
     done = compare_runs(find_members(runs, given), output, by=by, say=say)

@@ -15,21 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from neurolens import UsageError
-from neurolens.anchors import GROWS, AnchorRules, judge_growth, judge_run
-from neurolens.change import Change, read_change
 from neurolens.checkpoint import Checkpoint
-from neurolens.closing import FIGURES_OF, write_page
-from neurolens.factors import REPLICATES, Member, name_members, varying
-from neurolens.headlines import Headlines, read_headlines
+from neurolens.comparison.anchors import GROWS, AnchorRules, judge_growth, judge_run
+from neurolens.comparison.change import Change, read_change
+from neurolens.comparison.closing import FIGURES_OF, write_page
+from neurolens.comparison.factors import REPLICATES, Member, name_members, varying
+from neurolens.comparison.headlines import Headlines, read_headlines
+from neurolens.comparison.lineage import find_pairs
+from neurolens.comparison.rows import columns, neuron_columns, run_row, transition_rows, trend_rows
+from neurolens.comparison.trends import Trend, arrange
+from neurolens.comparison.writeup import claim_rows, write_csv, write_text
 from neurolens.inspection.fingerprints import find_checkpoint
-from neurolens.lineage import find_pairs
 from neurolens.location import here
 from neurolens.options import plain
 from neurolens.plots import FIGURES, draw, drawable, save
 from neurolens.plots.study import draw_study
-from neurolens.rows import columns, neuron_columns, run_row, transition_rows, trend_rows
-from neurolens.trends import Trend, arrange
-from neurolens.writeup import claim_rows, write_csv, write_text
 
 PAGE, RECORD = "report.md", "comparison.json"
 

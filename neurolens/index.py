@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from neurolens import NeurolensError
+from neurolens.comparison.members import STUDY
 from neurolens.durable import writing
 from neurolens.jobs import Job, RunSpec
 from neurolens.keep import is_finished
-from neurolens.members import STUDY
 from neurolens.store import Store
 
 

@@ -23,9 +23,9 @@ from neurolens import IncompleteError, UsageError
 from neurolens.keep import end_shards
 from neurolens.location import Where, locate
 from neurolens.locks import lock, still
+from neurolens.merging.together import ONE_MODEL, ONE_TEXT, Say, Whole, differences, find_texts, join_texts
+from neurolens.merging.weave import Weaver
 from neurolens.store import Store
-from neurolens.together import ONE_MODEL, ONE_TEXT, Say, Whole, differences, find_texts, join_texts
-from neurolens.weave import Weaver
 
 
 def merge(runs: Iterable[str | Where], output: str | Where, *, say: Say = lambda line: None) -> Store:

@@ -26,6 +26,7 @@ from neurolens import IncompleteError, InUseError, NeurolensError, first_line
 from neurolens.analyze import analyze_run
 from neurolens.collect import collect
 from neurolens.compare import PAGE, compare_runs
+from neurolens.comparison.members import find_members
 from neurolens.curves import PositionRules
 from neurolens.data import DataSpec
 from neurolens.detectors import Rules
@@ -33,7 +34,6 @@ from neurolens.engine import Here, open_executor
 from neurolens.index import Index
 from neurolens.jobs import Job, RunSpec
 from neurolens.location import here
-from neurolens.members import find_members
 from neurolens.plan import Plan, summarize
 from neurolens.shards import WHOLE, Shard
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neurolens.anchors import AGREES, CANNOT_SAY, CLAIMS, DISAGREES, AnchorRules, judge_growth, judge_run
-from neurolens.estimates import Estimate
-from neurolens.headlines import Headlines
-from neurolens.sizes import OPT
+from neurolens.comparison.anchors import AGREES, CANNOT_SAY, CLAIMS, DISAGREES, AnchorRules, judge_growth, judge_run
+from neurolens.comparison.estimates import Estimate
+from neurolens.comparison.headlines import Headlines
+from neurolens.comparison.sizes import OPT
 
 ENOUGH = 30_000_000
 KINDS = ("oscillatory", "both_extremes", "one_extreme", "other")

@@ -25,20 +25,20 @@ from runs import make_run
 from neurolens import NeurolensError, UsageError
 from neurolens.analyze import analyze_run
 from neurolens.bootstrap import Bootstrap, draw_groups
-from neurolens.change import Change, read_change
 from neurolens.cli import run as neurolens
 from neurolens.compare import compare_runs
+from neurolens.comparison.change import Change, read_change
+from neurolens.comparison.estimates import Estimate
+from neurolens.comparison.factors import Member
+from neurolens.comparison.headlines import read_headlines, resample_activity
+from neurolens.comparison.lineage import Pair
+from neurolens.comparison.members import find_members, parse_value, read_factors
+from neurolens.comparison.transitions import CLASSES
+from neurolens.comparison.trends import arrange
+from neurolens.comparison.writeup import escaped, text_cell, write_csv
 from neurolens.corpus import Corpus
-from neurolens.estimates import Estimate
-from neurolens.factors import Member
-from neurolens.headlines import read_headlines, resample_activity
-from neurolens.lineage import Pair
-from neurolens.members import find_members, parse_value, read_factors
 from neurolens.plots.study import draw_study
 from neurolens.run import Run, open_run
-from neurolens.transitions import CLASSES
-from neurolens.trends import arrange
-from neurolens.writeup import escaped, text_cell, write_csv
 
 SEQUENCES, LENGTH, NEURONS, VOCABULARY = 40, 32, 24, 40
 LAYERS = [0, 2]  # of four

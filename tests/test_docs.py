@@ -22,11 +22,11 @@ from runs import make_run
 import neurolens as package
 from neurolens import parts
 from neurolens.analyze import analyze_run
-from neurolens.anchors import AnchorRules
 from neurolens.bootstrap import Bootstrap
 from neurolens.cli import cli
 from neurolens.cli import run as neurolens
 from neurolens.collect import collect
+from neurolens.comparison.anchors import AnchorRules
 from neurolens.contrast import ContrastRules
 from neurolens.corpus import Corpus
 from neurolens.curves import PositionRules

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurolens import UsageError
-from neurolens.estimates import Estimate, average
-from neurolens.factors import Member, factor_of, group_by, magnitude, name_members, order_values, varying
-from neurolens.lineage import find_pairs, why_not_comparable
-from neurolens.sizes import OPT, count_parameters, published_size, size_of
-from neurolens.trends import arrange
+from neurolens.comparison.estimates import Estimate, average
+from neurolens.comparison.factors import Member, factor_of, group_by, magnitude, name_members, order_values, varying
+from neurolens.comparison.lineage import find_pairs, why_not_comparable
+from neurolens.comparison.sizes import OPT, count_parameters, published_size, size_of
+from neurolens.comparison.trends import arrange
 
 CONFIG = {"model_type": "opt", "hidden_size": 8, "num_hidden_layers": 2, "ffn_dim": 32}
 

@@ -19,34 +19,34 @@ PACKAGE = Path(neurolens.__file__).parent
 # A module imports only from layers above its own line. "" is the package itself, `neurolens/__init__.py`.
 LAYERS = [
     {""},
-    {"location"},
+    {"location", "comparison", "merging"},
     {"bits", "kernels", "sources", "weights", "demo", "demo.text", "certificate", "budget", "durable", "shards"}
     | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"}
-    | {"sizes", "factors", "estimates", "transitions"},
+    | {"comparison.sizes", "comparison.factors", "comparison.estimates", "comparison.transitions"},
     {"compressed", "options", "locks", "lanes", "verdict", "context", "info", "information", "curves", "schema"}
-    | {"lineage", "trends", "remote"}
+    | {"comparison.lineage", "comparison.trends", "remote"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
     {"records", "profile", "jobs", "engine", "place", "testing.draft", "testing.disguise", "testing.shapes"},
     {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
     {"corpus", "hub", "demo.train", "testing.planted"},
-    {"variables", "store", "checkpoint", "slots", "testing", "join"},
-    {"stream", "together"},
-    {"decoder", "parts", "nested", "committer", "weave"},
-    {"counts", "spool", "vocabulary", "tokens", "identity", "inspection.findings", "headlines"},
-    {"plan", "loop", "anchors"},
+    {"variables", "store", "checkpoint", "slots", "testing", "merging.join"},
+    {"stream", "merging.together"},
+    {"decoder", "parts", "nested", "committer", "merging.weave"},
+    {"counts", "spool", "vocabulary", "tokens", "identity", "inspection.findings", "comparison.headlines"},
+    {"plan", "loop", "comparison.anchors"},
     {"planner", "probe"},
     {"activity", "detectors", "contrast", "positional", "updates", "examples", "plots.text"}
     | {f"inspection.{checks}" for checks in ("attributes", "arrays", "chunks", "text", "laws", "fingerprints")}
     | {"inspection.spools"},
-    {"scan", "projection", "reference", "plots.sheet", "card", "results", "change"},
+    {"scan", "projection", "reference", "plots.sheet", "card", "results", "comparison.change"},
     {"scanner"},
     {"plots.activity", "plots.ngrams", "plots.positions", "plots.contrast", "neuron", "facts", "inspection.kept"}
-    | {"plots.changes", "rows"},
+    | {"plots.changes", "comparison.rows"},
     {"plots.updates", "plots.positional", "plots.study"},
     {"plots.examples"},
     {"analyze", "plots", "export", "inspection", "mend"},
-    {"data", "run", "verify", "keep", "writeup"},
-    {"corpora", "members", "closing"},
+    {"data", "run", "verify", "keep", "comparison.writeup"},
+    {"corpora", "comparison.members", "comparison.closing"},
     {"index", "collect", "compare", "merge"},
     {"certify", "study"},
     {"demo.demonstrate"},
@@ -59,10 +59,10 @@ TESTING = {module for module in RANK if module.split(".")[0] == "testing"}
 # Who may import what is not ours; None: anyone
 HOMES = {
     "numpy": None,
-    "scipy": {"information", "curves", "estimates"},
+    "scipy": {"information", "curves", "comparison.estimates"},
     "tqdm": {"loop", "data", "analyze", "certify", "merge", "inspection.chunks", "inspection.spools"},
     "click": {"cli", "options", "jobs"},
-    "pyarrow": {"compressed", "records", "export", "writeup"},
+    "pyarrow": {"compressed", "records", "export", "comparison.writeup"},
     "numba": {"bits", "kernels", "lanes", "ranges"},
     "llvmlite": {"kernels", "lanes"},
     "huggingface_hub": {"hub", "records"},
@@ -95,6 +95,7 @@ HOMES = {
     "pandas": {"tables"},
     "xarray": {"tables"},
 }
+ARRAYS_OF_COMPARISON = ("sizes", "factors", "lineage", "transitions", "estimates", "trends")
 # What these must not load, not even through others
 FREE_OF = {
     "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "tables"}
@@ -102,31 +103,21 @@ FREE_OF = {
     | {"updates", "nulls", "shares", "information", "bootstrap", "curves", "positional", "contrast", "tokens"}
     | {"schema", "slots", "scanner", "mend", "inspection.kept", "inspection.spools"}
     | {"jobs", "engine", "locks", "shards", "location", "place", "remote"}
-    | {"join", "together", "weave"}
+    | {"merging.join", "merging.together", "merging.weave"}
     | {f"inspection.{name}" for name in ("findings", "attributes", "arrays", "chunks", "text", "laws")}
-    | {"sizes", "factors", "lineage", "transitions", "estimates", "trends", "headlines", "anchors", "members"}
-    | {"writeup", "plots.study"},
+    | {f"comparison.{name}" for name in (*ARRAYS_OF_COMPARISON, "headlines", "anchors", "members", "writeup")}
+    | {"plots.study"},
     "zarr": {"bits", "kernels", "documents", "checkpoint", "corpus", "decoder", "variables", "counts", "activity"}
     | {"weights", "hub", "detectors", "tables", "plots", "vocabulary", "updates", "nulls", "shares", "projection"}
     | {"information", "bootstrap", "curves", "positional", "contrast", "tokens", "scan", "stream", "schema", "slots"}
-    | {"join", "location", "locks", "options"}
-    | {"sizes", "factors", "lineage", "transitions", "estimates", "trends", "plots.study"},
+    | {"merging.join", "location", "locks", "options"}
+    | {f"comparison.{name}" for name in ARRAYS_OF_COMPARISON}
+    | {"plots.study"},
     "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "compare", "study", "cli"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
-    | {"vocabulary", "updates", "nulls", "shares", "join", "together"},
-    "numpy": {
-        "",
-        "options",
-        "jobs",
-        "engine",
-        "locks",
-        "shards",
-        "location",
-        "documents",
-        "checkpoint",
-        "weights",
-        "hub",
-    },
+    | {"vocabulary", "updates", "nulls", "shares", "merging.join", "merging.together"},
+    "numpy": {"", "options", "jobs", "engine", "locks", "shards", "location"}
+    | {"documents", "checkpoint", "weights", "hub"},
 }
 NAMES_ITS_MODULES_AT_RUN_TIME = {"", "demo.text"}  # importlib: the lazy names of the package; standard library modules
 LEAVES = {*TESTING, "demo.train", "cli"}  # for people and tests; nothing of the package needs them

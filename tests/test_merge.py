@@ -30,9 +30,9 @@ from neurolens.cli import run as neurolens
 from neurolens.collect import collect
 from neurolens.corpus import EOS, Block, Corpus
 from neurolens.counts import Counts
-from neurolens.join import join_corpora
 from neurolens.locks import lock
 from neurolens.merge import merge
+from neurolens.merging.join import join_corpora
 from neurolens.shards import Shard
 from neurolens.store import Store
 from neurolens.verify import verify_run

@@ -27,11 +27,11 @@ import neurolens
 from neurolens import IncompleteError, NeurolensError, UsageError, remote
 from neurolens.cli import run as command
 from neurolens.collect import collect
+from neurolens.comparison.members import find_members
 from neurolens.corpus import Corpus
 from neurolens.durable import BEGUN
 from neurolens.location import Url, beside, here, locate
 from neurolens.locks import lock, log_path
-from neurolens.members import find_members
 from neurolens.merge import merge
 from neurolens.place import Folder, find_place
 from neurolens.scanner import scan_path

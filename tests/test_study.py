@@ -20,13 +20,13 @@ from neurolens import NeurolensError, UsageError, cli
 from neurolens.analyze import analyze_run
 from neurolens.checkpoint import Checkpoint
 from neurolens.collect import collect
+from neurolens.comparison.members import STUDY
 from neurolens.corpora import load_corpus, save_corpus, share_corpus
 from neurolens.data import DataSpec, read_corpus
 from neurolens.decoder import Decoder
 from neurolens.engine import Here, open_executor
 from neurolens.jobs import Job, read_job
 from neurolens.locks import lock
-from neurolens.members import STUDY
 from neurolens.run import open_run
 from neurolens.sources import find_sources
 from neurolens.study import CORPORA, Task, do_task, plan_study, run_study

@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from neurolens.transitions import (
+from neurolens.comparison.transitions import (
     CLASSES,
     classify,
     cosines,

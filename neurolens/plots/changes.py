@@ -13,12 +13,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from neurolens.comparison.transitions import CLASSES, quantiles
 from neurolens.plots.sheet import COLOURS, MARKERS, SHADES, FigureSpec, legend, sheet, words
 from neurolens.plots.text import distinct
-from neurolens.transitions import CLASSES, quantiles
 
 if TYPE_CHECKING:  # it reads runs, which plots do not
-    from neurolens.change import Change
+    from neurolens.comparison.change import Change
 
 SHORT = dict(zip(CLASSES, ("dead", "token", "n-gram", "positional", "other"), strict=True))
 MEANING = (

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from neurolens.estimates import CONFIDENCE, Estimate, average
+from neurolens.comparison.estimates import CONFIDENCE, Estimate, average
+from neurolens.comparison.trends import Line, Trend
 from neurolens.plots import changes
 from neurolens.plots.sheet import COLOURS, COMPANION, MARKERS, SOLID, WIDTH, FigureSpec, legend, sheet, words
 from neurolens.plots.text import distinct, printable, width
-from neurolens.trends import Line, Trend
 
 if TYPE_CHECKING:  # it reads runs, which plots do not
-    from neurolens.headlines import Headlines
+    from neurolens.comparison.headlines import Headlines
 
 # title, column of the solid line, of its companion
 PANELS: tuple[tuple[str, str, str], ...] = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from neurolens.factors import PLACES, REPLICATES, Member, Value, group_by
+from neurolens.comparison.factors import PLACES, REPLICATES, Member, Value, group_by
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from neurolens.change import Change
-from neurolens.estimates import average
-from neurolens.factors import Member
-from neurolens.headlines import Headlines
-from neurolens.transitions import CLASSES
-from neurolens.trends import Trend
+from neurolens.comparison.change import Change
+from neurolens.comparison.estimates import average
+from neurolens.comparison.factors import Member
+from neurolens.comparison.headlines import Headlines
+from neurolens.comparison.transitions import CLASSES
+from neurolens.comparison.trends import Trend
 
 MEASURES = ("dead", "frequency", "detectors", "supported", "suppressing", "positional")  # of Headlines
 

@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from neurolens.factors import magnitude
-from neurolens.headlines import Headlines
+from neurolens.comparison.factors import magnitude
+from neurolens.comparison.headlines import Headlines
 
 AGREES, DISAGREES, CANNOT_SAY = "agrees", "disagrees", "cannot say"
 

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
-from neurolens.anchors import Claim, Finding
+from neurolens.comparison.anchors import Claim, Finding
+from neurolens.comparison.estimates import Estimate
 from neurolens.durable import writing
-from neurolens.estimates import Estimate
 from neurolens.export import quoted
 from neurolens.terminal import pieces
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from neurolens.factors import LINEAGE, PLACES, Member, order_values
+from neurolens.comparison.factors import LINEAGE, PLACES, Member, order_values
 
 # of config.json, what two models whose neurons are compared must agree in
 ARCHITECTURE = (

@@ -11,7 +11,7 @@ import numpy as np
 
 from neurolens import IncompleteError, NeurolensError, UsageError
 from neurolens.corpus import Corpus
-from neurolens.join import Piece, join_corpora, lay_out
+from neurolens.merging.join import Piece, join_corpora, lay_out
 from neurolens.store import Store
 
 Say = Callable[[str], object]

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from neurolens import NeurolensError, UsageError, first_line
-from neurolens.factors import Member, Value, name_members
+from neurolens.comparison.factors import Member, Value, name_members
+from neurolens.comparison.sizes import size_of
 from neurolens.location import Url, Where, locate
 from neurolens.run import open_run
-from neurolens.sizes import size_of
 
 STUDY = "study.json"  # beside the runs of a study: what each one's factors are
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from neurolens.anchors import GROWS, Claim, Finding
-from neurolens.change import Change, mean
-from neurolens.factors import Member
-from neurolens.headlines import Headlines
-from neurolens.lineage import Unpaired
-from neurolens.writeup import Raw, claim_rows, escaped, number, percent, table_lines
+from neurolens.comparison.anchors import GROWS, Claim, Finding
+from neurolens.comparison.change import Change, mean
+from neurolens.comparison.factors import Member
+from neurolens.comparison.headlines import Headlines
+from neurolens.comparison.lineage import Unpaired
+from neurolens.comparison.writeup import Raw, claim_rows, escaped, number, percent, table_lines
 
 FIGURES_OF = "figures"  # folder of the figures in that of the page
 LEAST_P = 1e-15  # smaller ones are below the precision they are computed in

@@ -15,10 +15,10 @@ import numpy as np
 from neurolens import IncompleteError, NeurolensError, first_line
 from neurolens.bits import transpose
 from neurolens.corpus import Block
-from neurolens.join import find_pieces, locate_tokens
 from neurolens.location import Where
+from neurolens.merging.join import find_pieces, locate_tokens
+from neurolens.merging.together import Whole
 from neurolens.store import Store
-from neurolens.together import Whole
 
 
 class Weaver:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from neurolens.bootstrap import Bootstrap, Groups, draw_groups
-from neurolens.estimates import Estimate
+from neurolens.comparison.estimates import Estimate
+from neurolens.comparison.sizes import published_size, size_of
 from neurolens.parts import require
-from neurolens.sizes import published_size, size_of
 from neurolens.tables import STRENGTHS, TYPES
 
 UNKNOWN = Estimate()

@@ -11,11 +11,8 @@ import numpy as np
 from neurolens import NeurolensError
 from neurolens.bootstrap import Bootstrap, draw_groups
 from neurolens.checkpoint import Checkpoint
-from neurolens.contrast import difference
-from neurolens.lineage import Pair
-from neurolens.parts import require
-from neurolens.tables import GRAMS
-from neurolens.transitions import (
+from neurolens.comparison.lineage import Pair
+from neurolens.comparison.transitions import (
     CLASSES,
     Overlap,
     classify,
@@ -24,6 +21,9 @@ from neurolens.transitions import (
     overlap_triggers,
     tabulate_transitions,
 )
+from neurolens.contrast import difference
+from neurolens.parts import require
+from neurolens.tables import GRAMS
 
 BLOCK = 2048  # neurons whose value vectors are compared at a time: 75 MB each of 66b
 CLASS_OF = {"token detector": "ngrams", "n-gram detector": "ngrams", "positional": "positions"}  # the part it needs
