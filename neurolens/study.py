@@ -176,6 +176,14 @@ def do_task(task: Task, say: Say | None = None) -> float:
     return time.monotonic() - started
 
 
+def attempt_task(task: Task, say: Say | None = None) -> float | NeurolensError:
+    """`do_task` for an executor that tries again what has raised: an error that says what to do is returned instead."""
+    try:
+        return do_task(task, say)
+    except NeurolensError as error:
+        return error
+
+
 class _Progress:
     """The tasks of runs, each given out when those that it needs are done."""
 
@@ -185,7 +193,7 @@ class _Progress:
         # one after another in one process, shards would only cost
         self._runs = [replace(run, shards=1) for run in runs] if self._here else runs
         self._left = {run.name: run.shards for run in runs}
-        self._pending: dict[Future[float], Task] = {}
+        self._pending: dict[Future[float | NeurolensError], Task] = {}
 
     def work(self) -> None:
         """Give out and wait until all are done or have failed."""
@@ -198,31 +206,32 @@ class _Progress:
                 self._take(future)
 
     def _give(self, task: Task) -> None:
-        future = self._executor.submit(do_task, task, self._say if self._here else None)
+        future = self._executor.submit(attempt_task, task, self._say if self._here else None)
         self._pending[future] = task
         if future.done():
             self._take(future)
 
-    def _take(self, future: Future[float]) -> None:
+    def _take(self, future: Future[float | NeurolensError]) -> None:
         task = self._pending.pop(future)
         name, outcome = task.spec.name, self._outcome
         try:
-            seconds = future.result()
+            found = future.result()
         except CancelledError as error:
             raise IncompleteError(
                 f"{outcome.folder}: the scheduler is gone; the same command continues the study"
             ) from error
         except Exception as error:
-            why = str(error) if isinstance(error, NeurolensError) else f"{type(error).__name__}: {first_line(error)}"
-            outcome.failed.setdefault(name, why)
-            self._say(f"{task}: failed: {why}")
+            found = NeurolensError(f"{type(error).__name__}: {first_line(error)}")
+        if isinstance(found, NeurolensError):
+            outcome.failed.setdefault(name, str(found))
+            self._say(f"{task}: failed: {found}")
             return
         self._left[name] -= task.shard is not None
         if task.analyze:
             outcome.done.append(name)
             self._index.mark(task.spec)
             all_done, total = len(outcome.done) + len(outcome.skipped), len(self._index.job.runs)
-            self._say(f"{task}: done in {seconds:.0f} s ({all_done} of {total} runs)")
+            self._say(f"{task}: done in {found:.0f} s ({all_done} of {total} runs)")
         elif not self._left[name] and name not in outcome.failed:
             self._give(replace(task, shard=None, analyze=True))
 

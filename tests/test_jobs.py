@@ -14,6 +14,8 @@ from neurolens.analyze import analyze_run
 from neurolens.collect import collect
 from neurolens.data import DataSpec
 from neurolens.jobs import ANALYZE, COLLECT, FACTORS, KEYS, TEXT, read_job
+from neurolens.sources import HubSource, find_sources
+from neurolens.testing import OPT_SHAPES
 
 RUN = '[[run]]\nmodel = "facebook/opt-125m"\ndata = "text.jsonl"\n'
 
@@ -133,6 +135,16 @@ def test_files_that_are_no_jobs(tmp_path: Path) -> None:
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="no TOML"):
         read_job(tmp_path / "bytes.toml")
+
+
+def test_the_jobs_of_the_project_are_jobs() -> None:
+    """The paper's models by size, in order; the demo's states by step, which are here."""
+    folder = Path(__file__).parents[1] / "studies"
+    family, demo = (read_job(folder / f"{name}.toml") for name in ("opt-family", "demo-checkpoints"))
+    assert [run.factors["size"] for run in family.runs] == list(OPT_SHAPES)
+    assert all(isinstance(find_sources([each])[0], HubSource) for run in family.runs for each in run.text["paths"])
+    assert [run.factors["step"] for run in demo.runs] == [0, 250, 500, 750]
+    assert all(Path(run.model, "config.json").exists() for run in demo.runs)
 
 
 def test_keys_are_the_options_of_the_command_line() -> None:
