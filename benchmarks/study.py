@@ -1,5 +1,7 @@
 """Studies: what giving out tasks costs, what a second worker brings, and how fast separate stores become one run.
 
+identical  the runs of a study done by two workers of a cluster that the job asks for, against the same runs done one
+           after another in this process: files that differ.
 overhead   a study whose runs are all done by other means than its index knows: each task finds that nothing is left.
            On one dask worker against this process, which does the same without one: milliseconds a task.
 speed-up   the same runs, one thread each, by one worker and by two, each worker warm. A run's commits and analysis
@@ -22,6 +24,7 @@ import json
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,16 +45,18 @@ POSITIONS = 256
 
 
 def main() -> int:
-    """Measure all three."""
+    """Measure all of it."""
     quick = quick_asked(__doc__, "fewer runs and tokens")
     figures: dict[str, Any] = {"quick": quick}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         job = write_job(folder, runs=4 if quick else 8, tokens=(1 << 15) if quick else (1 << 18))
         figures |= measure_speed_up(job, folder, rounds=1 if quick else 3)
+        figures |= compare_with_serial(job, folder)
         figures |= measure_overhead(job, folder, rounds=3 if quick else 10)
         figures |= measure_merge(folder, blocks=4 if quick else 8, rounds=1 if quick else 3)
     bounds = {
+        "differing_files": at_most(figures["differing_files"], 0),
         "overhead_ms_a_task": at_most(figures["overhead_ms_a_task"], 100.0),
         "speed_up_of_two_workers": at_least(figures["speed_up_of_two_workers"], 1.2),
         "merge_copied_MB_s": at_least(figures["merge_copied_MB_s"], 300.0),
@@ -70,7 +75,7 @@ def write_job(folder: Path, *, runs: int, tokens: int) -> Job:
         random_opt(folder / f"opt-{number}", SHAPE, vocab_size=272, positions=POSITIONS, seed=number)
         text = {"paths": (str(folder / "text.jsonl"),), "tokens": tokens}
         cut = {"block_tokens": max(POSITIONS * 16, tokens // 8)}
-        specs.append(RunSpec(f"opt-{number}", str(folder / f"opt-{number}"), text, cut, threads=1))
+        specs.append(RunSpec(f"opt-{number}", str(folder / f"opt-{number}"), text, cut, {"only": ["dead"]}, threads=1))
     return Job("bench", tuple(specs))
 
 
@@ -96,6 +101,26 @@ def local_cluster(workers: int) -> Any:
     return LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=cast(Any, None))
 
 
+def compare_with_serial(job: Job, folder: Path) -> dict[str, int]:
+    """Files of the runs that are not what this process makes, one run after another."""
+    for name, cluster in (("serial", {}), ("cluster", {"kind": "local", "jobs": 2})):
+        found = run_study(replace(job, cluster=cluster), folder / name)
+        assert not found.failed, found.failed
+    files = {name: _contents(folder / name) for name in ("serial", "cluster", "by-1", "by-2")}
+    serial = files["serial"]
+    return {
+        "files_compared": len(serial),
+        "differing_files": sum(
+            theirs.get(path) != serial.get(path) for theirs in files.values() for path in serial.keys() | theirs.keys()
+        ),
+    }
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    runs = [path for run in sorted(folder.glob("*.zarr")) for path in sorted(run.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in runs}
+
+
 def _work(job: Job, out: Path, workers: int) -> float:
     """Seconds from the first task given out to the last one done, by workers that have imported everything."""
     from distributed import Client
@@ -104,9 +129,14 @@ def _work(job: Job, out: Path, workers: int) -> float:
     with local_cluster(workers) as cluster:
         with Client(cluster) as client:
             client.run(_warm, job, str(out.with_name("warm")))
-        started = time.perf_counter()
-        found = run_study(job, out, scheduler=cluster.scheduler_address)
-        seconds = time.perf_counter() - started
+        started, done = time.perf_counter(), [0.0]
+
+        def say(line: str) -> None:
+            if ": done in " in line:  # what follows the last one is the comparison, which one process makes
+                done.append(time.perf_counter())
+
+        found = run_study(job, out, scheduler=cluster.scheduler_address, say=say)
+        seconds = done[-1] - started
     assert not found.failed, found.failed
     return seconds
 
