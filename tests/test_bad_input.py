@@ -315,7 +315,9 @@ def test_no_space_left(says: Says, tiny_model: Path, data: Path, output: Path) -
     whole = snapshot(output)
     shutil.rmtree(output)
     limited = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from neurolens.cli import run;"
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "sys.dont_write_bytecode = True;"  # cut short it would stay, and break what imports it next
+        "from neurolens.cli import run;"
         "import neurolens.collect, zarr; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}));"
         "sys.exit(run(sys.argv[1:]))"
     )

@@ -377,7 +377,9 @@ def test_no_space_left(limit: int, suffix: str, run: Run, tmp_path: Path) -> Non
     path = tmp_path / f"t{suffix}"
     path.write_text("precious")
     code = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from neurolens.cli import run;"
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "sys.dont_write_bytecode = True;"  # cut short it would stay, and break what imports it next
+        "from neurolens.cli import run;"
         f"import neurolens.export; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
         "sys.exit(run(sys.argv[1:]))"
     )
