@@ -35,8 +35,9 @@ def transitions(spec: FigureSpec, changes: Sequence[Change], *, most: int = 8, c
     names = distinct([change.pair.name for change in shown], most=2.2)
     caption = (
         f"From one run to the next of the same model, on the same text. {MEANING} Row: class before; column: class"
-        " after; the number of neurons, shaded by its share of the row. Overlap (Jaccard: in both / in either) is told"
-        " beside what independent sets of the same size in each layer would have on average."
+        " after; the number of neurons, shaded by its share of the row (grey: nobody before). Overlap (Jaccard:"
+        " in both / in either) is told beside what independent sets of the same size in each layer would have on"
+        " average."
     )
     told = [
         f"• {name}: {change.before.size:,} neurons, {int(change.died.sum()):,} died, {int(change.woke.sum()):,} woke,"
