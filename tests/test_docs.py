@@ -211,7 +211,7 @@ def options_of_analyze() -> dict[str, click.Option]:
 
 def constant(name: str) -> Any:
     """What a name of the table's column *in Python* stands for: `Rules.coverage`, `scan.SEED`."""
-    owner, _, attribute = name.partition(".")
+    owner, _, attribute = name.rpartition(".")
     settings = {kind.__name__: kind for kind in SETTINGS}
     return getattr(settings[owner]() if owner in settings else import_module(f"neurolens.{owner}"), attribute)
 
