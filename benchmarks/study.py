@@ -28,8 +28,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+if __name__ == "__main__":  # workers import this file as well, from elsewhere
+    from _common import at_least, at_most, finish, quick_asked
+
 import numpy as np
-from _common import at_least, at_most, finish, quick_asked
 
 from neurolens.collect import collect
 from neurolens.corpus import Corpus
