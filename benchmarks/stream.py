@@ -218,7 +218,7 @@ def beside_resident(folder: Path, device: str, quick: bool) -> Found:
     """Part b on a device."""
     shape: dict[str, Any] = {"shape": "1.3b", "layers": 6}
     if quick:
-        shape = {"shape": "125m", "layers": 3, "vocab_size": 8192}
+        shape = {"shape": "125m", "layers": 2, "vocab_size": 8192}
     model = random_opt(folder / "model", dtype="float16", **shape)
     corpus = zipf_corpus(4, 512 if quick else 2048, Checkpoint(model).config["vocab_size"])
     runs: list[Path] = []
@@ -330,7 +330,7 @@ def bits_dropped(folder: Path, quick: bool) -> Found:
     """Part e."""
     shape: dict[str, Any] = {"layers": 2, "vocab_size": 8192} if quick else {}
     model = random_opt(folder / "model", "125m", dtype="float16", **shape)
-    tokens, positions, output = (1 << 14 if quick else 1 << 20), (128 if quick else 2048), folder / "run.zarr"
+    tokens, positions, output = (1 << 13 if quick else 1 << 20), (128 if quick else 2048), folder / "run.zarr"
     options = {"weights": "streamed", "spool": str(folder), "keep_bitmaps": "none", "dtype": "bf16"}
     if quick:
         options |= {"block_tokens": tokens // 4}
