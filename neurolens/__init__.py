@@ -67,6 +67,12 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
+def brief(value: object) -> str:
+    """A value inside a one-line message: all of it up to 40 characters, else how it begins."""
+    text = str(value)
+    return text if len(text) <= 40 else text[:12] + "…"
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'neurolens' has no attribute {name!r}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from neurolens import NeurolensError, UsageError, __version__
+from neurolens import NeurolensError, UsageError, __version__, brief
 from neurolens.checkpoint import Checkpoint
 from neurolens.corpus import Corpus
 from neurolens.decoder import Shape
@@ -56,7 +56,7 @@ def check_same(store: Store, asked: Mapping[str, Any]) -> None:
         found = store.attrs.get(key)
         if found != value:
             raise UsageError(
-                f"{store.path} is another run: its {key} is {_brief(found)}, this command's {_brief(value)}; "
+                f"{store.path} is another run: its {key} is {brief(found)}, this command's {brief(value)}; "
                 "give another --output, or the command it was made with"
             )
 
@@ -76,8 +76,3 @@ def continue_as(store: Store, say: Callable[[str], object]) -> None:
             )
     marks = store.progress()
     say(f"continuing {store.path}: {int(marks.sum())} of {marks.size} blocks of layers are there")
-
-
-def _brief(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:12] + "…"

@@ -130,7 +130,8 @@ def run_study(job: Job, folder: str | Path, *, scheduler: str | None = None, say
     if due:
         with open_executor(job.cluster, scheduler, say) as executor:
             _Progress(executor, index, outcome, due, say).work()
-    there = [folder / run.output for run in job.runs if index.is_done(run)]
+    done = {*outcome.done, *outcome.skipped}
+    there = [folder / run.output for run in job.runs if run.name in done]
     if there and (due or not (folder / COMPARISON).exists()):
         try:
             compare_runs(find_members(there), folder / COMPARISON, say=say)

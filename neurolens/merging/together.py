@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from neurolens import IncompleteError, NeurolensError, UsageError
+from neurolens import IncompleteError, NeurolensError, UsageError, brief
 from neurolens.corpus import Corpus
 from neurolens.merging.join import Piece, join_corpora, lay_out
 from neurolens.store import Store
@@ -74,7 +74,7 @@ def differences(first: Store, other: Store, names: Sequence[str]) -> list[str]:
     """In which of these attributes, or in the length of sequences, two runs differ: what each is, for people."""
     ours, theirs = _facts(first, names), _facts(other, names)
     return [
-        f"{name} is {_brief(ours.get(name))} and {_brief(theirs.get(name))}"
+        f"{name} is {brief(ours.get(name))} and {brief(theirs.get(name))}"
         for name in dict.fromkeys((*ours, *theirs))
         if ours.get(name) != theirs.get(name)
     ]
@@ -142,8 +142,3 @@ def _provenance(store: Store, corpus: Corpus) -> tuple[list[Any], list[dict[str,
     itself = {"sequences": store.shape[0], "corpus_fingerprint": corpus.fingerprint()}
     itself |= {name: value for name, value in known.items() if name != "paths"}
     return paths + [None] * (files - len(paths)), list(known.get("parts", [itself]))
-
-
-def _brief(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:12] + "…"
