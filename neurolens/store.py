@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from google_crc32c import value as crc32c
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from neurolens import IncompleteError, NeurolensError, UsageError, first_line
@@ -348,14 +349,19 @@ class Store:
             self._sync_bits(layer, block.index)
 
     def read_chunk(self, block: Block, layer: int, part: int) -> bytes:
-        """The file of a chunk of a block's bits, as it is. Raises NeurolensError if it cannot be read."""
+        """The file of a chunk of a block's bits, as it is. Raises NeurolensError if it cannot be read, or is not what
+        its checksum, the last four bytes, says."""
         try:
-            return self.place.read(f"layers/{layer:02d}/active/c/{part}/{block.index}")
+            content = self.place.read(f"layers/{layer:02d}/active/c/{part}/{block.index}")
+            wrong = None if content[-4:] == crc32c(content[:-4]).to_bytes(4, "little") else "its checksum is another"
         except OSError as error:
+            content, wrong = b"", error.strerror
+        if wrong:
             raise NeurolensError(
-                f"{self.path}: bits of layer {layer} are damaged (chunk {part}/{block.index}: {error.strerror}); "
+                f"{self.path}: bits of layer {layer} are damaged (chunk {part}/{block.index}: {wrong}); "
                 "collect the run anew"
-            ) from error
+            )
+        return content
 
     def mark(self, block: Block, layer: int) -> None:
         """Say that a block of a layer is on the disk."""

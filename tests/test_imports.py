@@ -87,6 +87,7 @@ HOMES = {
     "tokenizers": {"testing.checkpoint", "demo.train"},
     "safetensors": {"weights"},
     "zarr": {"store", "remote"},
+    "google_crc32c": {"store"},
     "xxhash": {"slots", "spool"},
     "dask": {"engine"},
     "distributed": {"engine"},

@@ -1,7 +1,8 @@
 """weave: a block of a merged run, from the blocks that other runs have.
 
-A block that is one of theirs is taken over as it is, file by file; any other is put together from theirs, some neurons
-at a time: rows of neurons become rows of tokens, tokens are gathered into the new order, and become rows of neurons.
+A block that is one of theirs is taken over as it is, file by file, each held against its checksum; any other is put
+together from theirs, some neurons at a time: rows of neurons become rows of tokens, tokens are gathered into the new
+order, and become rows of neurons.
 """
 
 from __future__ import annotations
@@ -49,8 +50,6 @@ class Weaver:
             source, theirs = sources[0], self._pieces[0].block
             try:
                 store.write_chunks(block, layer, lambda part: source.read_chunk(theirs, layer, part), self._each)
-                for _ in self._each(lambda some: store.rows(layer, some, block), store.neuron_chunks(block)):
-                    pass  # read once, which compares checksums
             except IncompleteError:  # of the output's disk, or of what cannot be reached
                 raise
             except NeurolensError as error:
