@@ -385,6 +385,28 @@ def plot(
 @cli.command()
 @click.argument("runs", nargs=-1, required=True, type=RUN)
 @click.option(
+    "-o", "--output", type=LOCAL, default=Path("report.html"), show_default=True, help="The file, replaced."
+)
+@json_option
+def report(runs: tuple[Where, ...], output: Path, as_json: bool) -> None:
+    """Write one HTML file to look at analysed RUNS in: figures, a table of neurons, a page for each neuron and token.
+
+    It opens from the disk in any browser, loads nothing from elsewhere, and can be mailed. Of a large model it shows
+    the first neurons of every class, and says which these are.
+    """
+    from neurolens.report.page import write_report
+    from neurolens.run import open_run
+
+    written = write_report([open_run(run) for run in runs], output)
+    if as_json:
+        emit({"written": written, "bytes": written.stat().st_size})
+    else:
+        click.echo(written)
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, type=RUN)
+@click.option(
     "-o", "--output", type=LOCAL, default=Path("comparison"), show_default=True, help="Folder for what is written."
 )
 @click.option(

@@ -19,15 +19,17 @@ PACKAGE = Path(neurolens.__file__).parent
 # A module imports only from layers above its own line. "" is the package itself, `neurolens/__init__.py`.
 LAYERS = [
     {""},
-    {"location", "comparison", "merging"},
+    {"location", "comparison", "merging", "report"},
     {"bits", "kernels", "sources", "weights", "demo", "demo.text", "certificate", "budget", "durable", "shards"}
     | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"}
+    | {"report.payload", "report.passages"}
     | {"comparison.sizes", "comparison.factors", "comparison.estimates", "comparison.transitions"},
     {"compressed", "options", "locks", "lanes", "verdict", "context", "info", "information", "curves", "schema"}
     | {"comparison.lineage", "comparison.trends", "remote"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
     {"records", "profile", "jobs", "engine", "place", "testing.draft", "testing.disguise", "testing.shapes"},
-    {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
+    {"report.choose", "report.columns"}
+    | {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
     {"corpus", "hub", "demo.train", "testing.planted"},
     {"variables", "store", "checkpoint", "slots", "testing", "merging.join"},
     {"stream", "merging.together"},
@@ -39,13 +41,15 @@ LAYERS = [
     | {f"inspection.{checks}" for checks in ("attributes", "arrays", "chunks", "text", "laws", "fingerprints")}
     | {"inspection.spools"},
     {"scan", "projection", "reference", "plots.sheet", "card", "results", "comparison.change"},
-    {"scanner"},
+    {"scanner", "report.firing"},
     {"plots.activity", "plots.ngrams", "plots.positions", "plots.contrast", "neuron", "facts", "inspection.kept"}
     | {"plots.changes", "comparison.rows"},
     {"plots.updates", "plots.positional", "plots.study"},
     {"plots.examples"},
     {"analyze", "plots", "export", "inspection", "mend"},
     {"data", "run", "verify", "keep", "comparison.writeup"},
+    {"report.gather", "report.charts"},
+    {"report.page"},
     {"corpora", "comparison.members", "comparison.closing"},
     {"index", "collect", "compare", "merge"},
     {"certify", "study"},
@@ -93,6 +97,8 @@ HOMES = {
     "distributed": {"engine"},
     "dask_jobqueue": {"engine"},
     "matplotlib": PLOTS,
+    "jinja2": {"report.page"},
+    "markupsafe": {"report.page"},
     "pandas": {"tables"},
     "xarray": {"tables"},
 }
