@@ -142,7 +142,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     if len(names) > 1:
         more = f" and {len(names) - MOST_LABELS} more" if len(names) > MOST_LABELS else ""
         yield "labels", ", ".join(names[:MOST_LABELS]) + more
-    yield "computed in", f"{store.attrs['dtype']} on {store.attrs['device']}"
+    yield "computed in", " on ".join(str(store.attrs[name]) for name in ("dtype", "device") if name in store.attrs)
     try:
         certificate = run.certificate
     except NeurolensError:

@@ -34,7 +34,7 @@ def choose_contexts(
         wanted = wanted[wanted >= 0]
         inside = _windows(wanted, shape[1], window)
         new = wanted[(~covered[np.maximum(inside, 0)] & (inside >= 0)).any(1)]
-        room = max(0, tokens - int(covered.sum())) // (sum(window) + 1)
+        room = max(0, tokens - int(covered.sum())) // (sum(window) + 1) if tokens < covered.size else len(new)
         kept = np.setdiff1d(wanted, new[room:], assume_unique=True)
         places = _windows(kept, shape[1], window)
         covered[places[places >= 0]] = True
