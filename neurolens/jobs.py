@@ -64,7 +64,7 @@ class RunSpec:
         size = re.fullmatch(r"(\d+(?:\.\d+)?)([kmb])", str(self.factors.get("size", "")).lower())
         if size is None or "tokens" not in self.text:
             return None
-        return self.text["tokens"] * float(size[1]) * SCALES[size[2]]
+        return self.text["tokens"] * float(size[1]) * SCALES[size[2]] or None
 
     def digest(self) -> str:
         """Tells it from what the same run was asked for before: SHA-256 of all that decides its bits and results."""

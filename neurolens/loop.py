@@ -55,7 +55,10 @@ def run_windows(
     passes, incomplete = store.layers[-1] + 1, set().union(*lacking.values())
     left = sum(block.tokens * (lacking[block.index][-1] + 1) for block in blocks if lacking[block.index])
     total = sum(block.tokens for block in blocks) * passes
-    pauses = 0 if layer_complete is None else len(incomplete)
+    pauses = {"read": 0, "count": 0 if layer_complete is None else len(incomplete)}
+    for first in range(0, len(blocks), window_blocks):
+        ends = [lacking[block.index][-1] + 1 for block in blocks[first : first + window_blocks] if lacking[block.index]]
+        pauses["read"] += max(ends, default=0)
     tells = Progress("collect", total, "tokens", done=total - left, scale=passes, pauses=pauses)
     with Committer(store) as committer, tells as progress:
         for first in range(0, len(blocks), window_blocks):
@@ -69,9 +72,9 @@ def run_windows(
                 work = _Work(decoder, store, corpus, spool, committer, progress)
                 start = min(spool.done(block) for block in due)
                 stop = 1 + max(lacking[block.index][-1] for block in due)
-                progress.skip(sum(block.tokens * spool.done(block) for block in due))
+                progress.skip(sum(block.tokens * spool.done(block) for block in due), read=start)
                 with closing(decoder.layers(stop, start)) as layers:  # what reads weights ahead ends with the loop
-                    for number, layer in layers:
+                    for number, layer in progress.awaited(layers, "read"):
                         for block in due:
                             if spool.done(block) == number <= lacking[block.index][-1]:  # else it is ahead, or done
                                 last = number == lacking[block.index][-1]
@@ -79,7 +82,7 @@ def run_windows(
                         if layer_complete is not None and number in store.layers:
                             committer.drain()
                             due_now = number in incomplete  # else it was counted before
-                            with progress.pause(f"layer {number} is counted") if due_now else nullcontext():
+                            with progress.pause("count", f"layer {number} is counted") if due_now else nullcontext():
                                 layer_complete(number)
 
 

@@ -4,8 +4,9 @@ On a terminal a bar. Elsewhere, in the log of a batch job say, whole lines, the 
 
     collect: 42%, 2.1M of 5.0M tokens, 8,230 tokens/s, 5 min 51 s left
 
-Speed is that of the latest half of the time (`Speed`); time left is what is left at that speed, and the pauses that are
-still due, each as long as those that were. Nothing is told where nothing is to be done, or with TQDM_DISABLE=1.
+Speed is that of the latest half of the time (`Speed`). Time left is what is left at the speed between pauses, and the
+pauses that are still due, each as long as those of its kind were: until a layer is there, or counted. Nothing is told
+where nothing is to be done, or with TQDM_DISABLE=1.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 REDRAW = 0.1  # seconds between two states of a bar: it is read by people
 SHORT = 10.0  # seconds of work below which a log gets no line: nobody has looked for one
@@ -30,6 +32,7 @@ EVERY = (30.0, 300.0)
 RECENT = 900.0  # seconds that speed looks back at most: a machine that others use, too, changes within hours
 STEPS = 100  # in which it is remembered what was done when
 
+T = TypeVar("T")
 _named: ContextVar[tuple[str, bool]] = ContextVar("named", default=("", True))
 _shown: list[Any] = []  # bars that are on the terminal
 
@@ -88,6 +91,15 @@ class Speed:
         return (done - before) / (last - first) if last > first and done > before else None
 
 
+@dataclass
+class _Pauses:
+    """Pauses of a kind: how many are left, and seconds of those that were."""
+
+    left: int
+    seen: int = 0
+    seconds: float = 0.0
+
+
 class Progress:
     """Tells how far a piece of work is. A context manager; used by one thread."""
 
@@ -99,22 +111,23 @@ class Progress:
         *,
         done: float = 0,
         scale: float = 1,
-        pauses: int = 0,
+        pauses: Mapping[str, int] | None = None,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
         every: tuple[float, float] = EVERY,
         short: float = SHORT,
     ) -> None:
         """`total`: of what `update` is told, None if it is not known; `unit`: of what is told, `scale` of the former
-        each, in the plural, or B; `done`: of the total, before. `pauses`: how often `pause` will be entered. `stream`
+        each, in the plural, or B; `done`: of the total, before. `pauses`: how many there will be, by kind. `stream`
         defaults to stderr; `every` and `short` as EVERY and SHORT."""
         name, self._bars = _named.get()
         self._title = f"{name}: {what}" if name else what
         self._total, self._unit, self._scale = total, unit, scale
         self._before, self._done, self._worked = done, float(done), 0.0
-        self._pauses, self._paused, self._pauses_done = pauses, 0.0, 0
+        self._pauses = {kind: _Pauses(count) for kind, count in (pauses or {}).items()}
+        self._paused = 0.0
         self._stream, self._clock, self._every, self._short = stream, clock, every, short
-        self._speed = Speed()
+        self._speed, self._between = Speed(), Speed()  # with pauses, and without
         self._begun = self._due = 0.0
         self._bar: Any = None
         self._lines: TextIO | None = None
@@ -142,7 +155,8 @@ class Progress:
         self._done += amount
         self._worked += amount
         now = self._clock()
-        self._speed.record(now - self._paused, self._worked)
+        self._speed.record(now, self._worked)
+        self._between.record(now - self._paused, self._worked)
         if now < self._due:
             return
         if self._bar is not None:
@@ -152,31 +166,45 @@ class Progress:
             self._write(", ".join([*self._percent(), *self._state()]))
             self._due = now + min(max(now - self._begun, self._every[0]), self._every[1])
 
-    def skip(self, amount: float) -> None:
-        """So much more was done before, which says nothing about speed."""
+    def skip(self, amount: float, **pauses: int) -> None:
+        """So much more was done before, which says nothing about speed, and so many pauses of a kind will not be."""
+        for kind, count in pauses.items():
+            self._pauses[kind].left -= count
         self._done += amount
         self._before += amount
 
     @contextlib.contextmanager
-    def pause(self, meanwhile: str) -> Iterator[None]:
-        """Time in which nothing of the total is done; `meanwhile` is what is done instead."""
+    def pause(self, kind: str, meanwhile: str = "") -> Iterator[None]:
+        """Time in which nothing of the total is done; `meanwhile` is what is done instead, if that is worth telling."""
         started = self._clock()
-        if self._bar is not None:
+        if self._bar is not None and meanwhile:
             self._draw(f"{self._amount()}  {meanwhile}")
         try:
             yield
         finally:
-            self._paused += self._clock() - started
-            self._pauses_done += 1
+            self._passed(kind, started)
+
+    def awaited(self, items: Iterable[T], kind: str) -> Iterator[T]:
+        """Items, each after a pause: until it is there."""
+        source, started = iter(items), self._clock()
+        while found := list(islice(source, 1)):
+            self._passed(kind, started)
+            yield found[0]
+            started = self._clock()
+
+    def _passed(self, kind: str, started: float) -> None:
+        took, pauses = self._clock() - started, self._pauses[kind]
+        self._paused += took
+        pauses.left, pauses.seen, pauses.seconds = pauses.left - 1, pauses.seen + 1, pauses.seconds + took
 
     def left(self) -> float | None:
         """Seconds until all is done, at the latest speed; None while that is not known. Pauses are in it as soon as
-        there was one."""
-        rate = self._speed.rate()
+        there was one of the kind."""
+        rate = self._between.rate()
         if self._total is None or rate is None:
             return None
-        pause = self._paused / max(1, self._pauses_done)
-        return max(0.0, self._total - self._done) / rate + max(0, self._pauses - self._pauses_done) * pause
+        pauses = sum(max(0, each.left) * each.seconds / each.seen for each in self._pauses.values() if each.seen)
+        return max(0.0, self._total - self._done) / rate + pauses
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         took = self._clock() - self._begun
