@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from neurolens import IncompleteError, NeurolensError, UsageError
 from neurolens.activity import measure_spread
@@ -25,6 +24,7 @@ from neurolens.location import Where, locate
 from neurolens.locks import lock
 from neurolens.nulls import Controls
 from neurolens.parts import FROM_BITS, NEEDS, PARTS, mark, marks, withdraw
+from neurolens.progress import Progress
 from neurolens.results import write_array, write_by_layer, write_columns, write_counts, write_neurons, write_positional
 from neurolens.scan import Scan, count_covered
 from neurolens.scanner import LENGTHS, Asked, Scanner
@@ -122,8 +122,8 @@ def _with_needs(parts: Collection[str]) -> set[str]:
 
 def _scan(store: Store, scanner: Scanner) -> None:
     """Do what is counted from bits, in one pass."""
-    with tqdm(total=len(store.layers) * store.neurons, unit="neuron", desc="analyze", disable=None) as bar:
-        write_scans(store, (scanner.scan(layer, bar.update) for layer in store.layers), scanner)
+    with Progress("analyze", len(store.layers) * store.neurons, "neurons") as progress:
+        write_scans(store, (scanner.scan(layer, progress.update) for layer in store.layers), scanner)
 
 
 def write_scans(store: Store, scans: Iterable[Scan], scanner: Scanner) -> None:
@@ -222,23 +222,25 @@ def _project(
         for n, gram in enumerate(GRAMS[:lengths], 1)
     }
     positional = store.read("results/neurons/positional")
-    for row, layer in enumerate(tqdm(store.layers, unit="layer", desc="updates", disable=None)):
-        folder = f"results/layers/{layer:02d}"
-        found = project_layer(
-            projector,
-            layer,
-            np.arange(store.neurons) if every else np.flatnonzero(positional[row]),
-            {name: store.read(f"{folder}/triggers/{name}") for name in ("neuron", "n", "tokens", "on", "covered")},
-            alive=~dead[row],
-            detectors={n: of_n[row] for n, of_n in flags.items()},
-            controls=controls,
-            settings=settings,
-        )
-        for name, values in found.triggers.items():
-            write_array(store, f"{folder}/triggers/{name}", values, ("trigger",))
-        for name, values in found.updates.items():
-            write_array(store, f"{folder}/updates/{name}", values, ("row", "place")[: values.ndim])
-        neurons.append(found.neurons)
-        observed.append(found.detectors)
+    with Progress("updates", len(store.layers), "layers") as progress:
+        for row, layer in enumerate(store.layers):
+            folder = f"results/layers/{layer:02d}"
+            found = project_layer(
+                projector,
+                layer,
+                np.arange(store.neurons) if every else np.flatnonzero(positional[row]),
+                {name: store.read(f"{folder}/triggers/{name}") for name in ("neuron", "n", "tokens", "on", "covered")},
+                alive=~dead[row],
+                detectors={n: of_n[row] for n, of_n in flags.items()},
+                controls=controls,
+                settings=settings,
+            )
+            for name, values in found.triggers.items():
+                write_array(store, f"{folder}/triggers/{name}", values, ("trigger",))
+            for name, values in found.updates.items():
+                write_array(store, f"{folder}/updates/{name}", values, ("row", "place")[: values.ndim])
+            neurons.append(found.neurons)
+            observed.append(found.detectors)
+            progress.update()
     write_neurons(store, neurons)
     write_by_layer(store, *summarize(observed))

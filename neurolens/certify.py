@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from neurolens import IncompleteError, UsageError
 from neurolens.bits import pack, transpose
@@ -30,6 +29,7 @@ from neurolens.data import DataSpec, spec_of
 from neurolens.decoder import check_device, family_of
 from neurolens.location import Where, locate
 from neurolens.locks import lock
+from neurolens.progress import Progress
 from neurolens.reference import Tally, compare_forward, load_reference
 from neurolens.store import Store
 
@@ -203,14 +203,14 @@ def _compare(
     lengths = [min(size, sequences - number * size) * positions for number in batches]
     with (
         _as_recorded(int(known["threads"])),
-        tqdm(total=sum(lengths), unit="tok", unit_scale=True, desc="certify", disable=None) as bar,
+        Progress("certify", sum(lengths), "tokens") as progress,
     ):
         family = family_of(checkpoint.config, checkpoint.folder)
         reference = load_reference(checkpoint, family, device)
         for (rows, recorded), tokens in zip(_recorded(store, batches), lengths, strict=True):
             ids = torch.from_numpy(store.read("tokens", rows).astype(np.int64)).to(device)
             compare_forward(reference, family, ids, tallies, recorded)
-            bar.update(tokens)
+            progress.update(tokens)
     return Certificate(
         model=str(known["model"]["id"]),
         revision=known["model"].get("revision"),

@@ -32,6 +32,7 @@ from neurolens.options import (
     emit,
     json_option,
 )
+from neurolens.progress import aside
 from neurolens.terminal import pieces
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ model_option = click.option(
 
 def say(line: str) -> None:
     """A line for the user, beside the data. It may name files and labels, which are anybody's."""
-    click.echo("".join(pieces(line)), err=True)
+    with aside():
+        click.echo("".join(pieces(line)), err=True)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,12 +9,11 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from neurolens import UsageError
 from neurolens.checkpoint import Checkpoint
 from neurolens.corpus import Corpus, pack_documents
 from neurolens.documents import Document, number_documents, read_documents
+from neurolens.progress import Progress
 from neurolens.sources import HubSource, Say, Source
 
 HUB_PATIENCE = 100_000  # documents
@@ -103,7 +102,7 @@ def read_corpus(
     for source in sources:
         if isinstance(source, HubSource):
             say(f"{source}: streamed from the hub")
-    with tqdm(total=spec.tokens, unit="tok", unit_scale=True, desc="tokenise", disable=None) as bar:
+    with Progress("tokenise", spec.tokens, "tokens") as progress:
         corpus = pack_documents(
             documents,
             checkpoint.encoder(),
@@ -111,7 +110,7 @@ def read_corpus(
             tokens=spec.tokens,
             shares=spec.shares,
             eos=checkpoint.config.get("bos_token_id", 2),
-            progress=bar.update,
+            progress=progress.update,
             not_needed=enough.not_needed if sources else None,
         )
     for label, note in corpus.notes.items():

@@ -28,7 +28,7 @@ from typing import Any
 import click
 
 from neurolens import UsageError
-from neurolens.options import ByteSize, LayerList, Parts, TokenCount
+from neurolens.options import SCALES, ByteSize, LayerList, Parts, TokenCount
 from neurolens.sources import DEMO, HUB
 
 Factor = str | int | float | bool
@@ -58,6 +58,13 @@ class RunSpec:
     def output(self) -> str:
         """Name of the run in the study's folder."""
         return f"{self.name}.zarr"
+
+    def work(self) -> float | None:
+        """How long it takes, in tokens times parameters; None if the job does not say how many of both."""
+        size = re.fullmatch(r"(\d+(?:\.\d+)?)([kmb])", str(self.factors.get("size", "")).lower())
+        if size is None or "tokens" not in self.text:
+            return None
+        return self.text["tokens"] * float(size[1]) * SCALES[size[2]] or None
 
     def digest(self) -> str:
         """Tells it from what the same run was asked for before: SHA-256 of all that decides its bits and results."""

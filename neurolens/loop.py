@@ -14,17 +14,17 @@ and has a layer complete before the next one begins.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from neurolens import NeurolensError
 from neurolens.committer import Committer
 from neurolens.corpus import Block, Corpus
 from neurolens.decoder import Decoder, Layer
+from neurolens.progress import Progress
 from neurolens.shards import WHOLE, Shard
 from neurolens.spool import Spool
 from neurolens.store import Store
@@ -52,8 +52,15 @@ def run_windows(
     lacking = {
         block.index: [store.layers[row] for row in np.flatnonzero(~marks[:, block.index]).tolist()] for block in blocks
     }
-    total = sum(block.tokens * (lacking[block.index][-1] + 1) for block in blocks if lacking[block.index])
-    with Committer(store) as committer, tqdm(total=total, unit="tok·layer", unit_scale=True, disable=None) as bar:
+    passes, incomplete = store.layers[-1] + 1, set().union(*lacking.values())
+    left = sum(block.tokens * (lacking[block.index][-1] + 1) for block in blocks if lacking[block.index])
+    total = sum(block.tokens for block in blocks) * passes
+    pauses = {"read": 0, "count": 0 if layer_complete is None else len(incomplete)}
+    for first in range(0, len(blocks), window_blocks):
+        ends = [lacking[block.index][-1] + 1 for block in blocks[first : first + window_blocks] if lacking[block.index]]
+        pauses["read"] += max(ends, default=0)
+    tells = Progress("collect", total, "tokens", done=total - left, scale=passes, pauses=pauses)
+    with Committer(store) as committer, tells as progress:
         for first in range(0, len(blocks), window_blocks):
             window = blocks[first : first + window_blocks]
             due = [block for block in window if lacking[block.index]]
@@ -62,20 +69,21 @@ def run_windows(
             with ExitStack() as ends:
                 spool = ends.enter_context(open_spool(window, {block.index: lacking[block.index][0] for block in due}))
                 ends.callback(committer.wait)  # what is queued is still committed, whatever stops the loop
-                work = _Work(decoder, store, corpus, spool, committer)
+                work = _Work(decoder, store, corpus, spool, committer, progress)
                 start = min(spool.done(block) for block in due)
                 stop = 1 + max(lacking[block.index][-1] for block in due)
-                bar.update(sum(block.tokens * spool.done(block) for block in due))
+                progress.skip(sum(block.tokens * spool.done(block) for block in due), read=start)
                 with closing(decoder.layers(stop, start)) as layers:  # what reads weights ahead ends with the loop
-                    for number, layer in layers:
+                    for number, layer in progress.awaited(layers, "read"):
                         for block in due:
                             if spool.done(block) == number <= lacking[block.index][-1]:  # else it is ahead, or done
                                 last = number == lacking[block.index][-1]
                                 work.run(block, number, layer, record=number in lacking[block.index], last=last)
-                                bar.update(block.tokens)
                         if layer_complete is not None and number in store.layers:
                             committer.drain()
-                            layer_complete(number)
+                            due_now = number in incomplete  # else it was counted before
+                            with progress.pause("count", f"layer {number} is counted") if due_now else nullcontext():
+                                layer_complete(number)
 
 
 @dataclass
@@ -85,6 +93,7 @@ class _Work:
     corpus: Corpus
     spool: Spool
     committer: Committer
+    progress: Progress
 
     def run(self, block: Block, number: int, layer: Layer, *, record: bool, last: bool) -> None:
         """A block through a layer; its bits are committed if they are to be recorded, its states unless it is the last
@@ -107,6 +116,7 @@ class _Work:
                 rows[batch.start * block.positions : batch.stop * block.positions] = active
             finite = out.sum(dtype=torch.float32)  # NaN > 0 is False: a layer of NaN would look dead
             sums = finite if sums is None else sums + finite
+            self.progress.update((batch.stop - batch.start) * block.positions)
         if sums is None or not torch.isfinite(sums):
             raise NeurolensError(
                 f"layer {number} yields values that are not finite in {self.store.attrs['dtype']}; "

@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from neurolens import IncompleteError, UsageError
 from neurolens.keep import end_shards
@@ -25,6 +24,7 @@ from neurolens.location import Where, locate
 from neurolens.locks import lock, still
 from neurolens.merging.together import ONE_MODEL, ONE_TEXT, Say, Whole, differences, find_texts, join_texts
 from neurolens.merging.weave import Weaver
+from neurolens.progress import Progress
 from neurolens.store import Store
 
 
@@ -110,11 +110,12 @@ def _fill(store: Store, whole: Whole, say: Say) -> None:
     if not due.any():
         say(f"{store.path} is complete; nothing to do")
         return
-    total = raw * sum(block.tokens * int(due[:, block.index].sum()) for block in store.blocks)
+    left = raw * sum(block.tokens * int(due[:, block.index].sum()) for block in store.blocks)
+    total = raw * store.n_tokens * len(store.layers)
     copied = woven = 0
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=total, unit="B", unit_scale=True, desc="merge", disable=None) as bar,
+        Progress("merge", total, "B", done=total - left) as progress,
     ):
         for block in store.blocks:
             weaver = Weaver(store, block, whole, pool.map)
@@ -126,5 +127,5 @@ def _fill(store: Store, whole: Whole, say: Say) -> None:
                     copied, woven = copied + as_it_is, woven + (not as_it_is)
                     seconds = time.monotonic() - started
                     store.log(event="merge", block=block.index, layer=store.layers[row], seconds=seconds)
-                bar.update(block.tokens * raw)
+                progress.update(block.tokens * raw)
     say(f"{store.path}: {copied} blocks of layers taken over as they are, {woven} put together from others")

@@ -35,6 +35,7 @@ from neurolens.index import Index
 from neurolens.jobs import Job, RunSpec
 from neurolens.location import here
 from neurolens.plan import Plan, summarize
+from neurolens.progress import duration, named
 from neurolens.shards import WHOLE, Shard
 
 T = TypeVar("T")
@@ -129,7 +130,7 @@ def run_study(job: Job, folder: str | Path, *, scheduler: str | None = None, say
         say(f"{folder}: {len(outcome.skipped)} of {len(job.runs)} runs are done")
     if due:
         with open_executor(job.cluster, scheduler, say) as executor:
-            _Progress(executor, index, outcome, due, say).work()
+            _Tasks(executor, index, outcome, due, say).work()
     done = {*outcome.done, *outcome.skipped}
     there = [folder / run.output for run in job.runs if run.name in done]
     if there and (due or not (folder / COMPARISON).exists()):
@@ -151,7 +152,8 @@ def plan_study(job: Job, folder: str | Path, say: Say = lambda line: None) -> Pl
             text, asked = DataSpec(**run.text), {**run.collect, "corpora": Path(corpora), "dry_run": True}
             said = partial(_told, run.name, say)
             try:
-                plan = collect(run.model, text, index.folder / run.output, **asked, say=said)
+                with named(run.name, bars=True):
+                    plan = collect(run.model, text, index.folder / run.output, **asked, say=said)
             except NeurolensError as error:
                 planned.failed[run.name] = str(error)
             else:
@@ -163,11 +165,11 @@ def plan_study(job: Job, folder: str | Path, say: Say = lambda line: None) -> Pl
 def do_task(task: Task, say: Say | None = None) -> float:
     """Do a task; done again it finds that all is there. Returns seconds. Raises as collect and analyze_run.
 
-    `say` None prints on stderr, for workers.
+    `say` None prints on stderr, in lines, for workers: several may share a terminal.
     """
     started, spec, folder = time.monotonic(), task.spec, Path(task.folder)
     path, said = folder / spec.output, partial(_told, str(task), say)
-    with _threads(spec.threads):
+    with _threads(spec.threads), named(str(task), bars=say is not None):
         if task.shard is not None:
             text, corpora = DataSpec(**spec.text), folder / CORPORA
             each = {**spec.collect, "corpora": corpora, "shard": task.shard, "say": said}
@@ -185,7 +187,7 @@ def attempt_task(task: Task, say: Say | None = None) -> float | NeurolensError:
         return error
 
 
-class _Progress:
+class _Tasks:
     """The tasks of runs, each given out when those that it needs are done."""
 
     def __init__(self, executor: Executor, index: Index, outcome: Outcome, runs: list[RunSpec], say: Say) -> None:
@@ -194,6 +196,7 @@ class _Progress:
         # one after another in one process, shards would only cost
         self._runs = [replace(run, shards=1) for run in runs] if self._here else runs
         self._left = {run.name: run.shards for run in runs}
+        self._begun = time.monotonic()
         self._pending: dict[Future[float | NeurolensError], Task] = {}
 
     def work(self) -> None:
@@ -231,10 +234,24 @@ class _Progress:
         if task.analyze:
             outcome.done.append(name)
             self._index.mark(task.spec)
-            all_done, total = len(outcome.done) + len(outcome.skipped), len(self._index.job.runs)
-            self._say(f"{task}: done in {found:.0f} s ({all_done} of {total} runs)")
+            self._say(f"{task}: done in {duration(found)}; {self._rest()}")
         elif not self._left[name] and name not in outcome.failed:
             self._give(replace(task, shard=None, analyze=True))
+
+    def _rest(self) -> str:
+        """How many runs are done, how many are left, and for about how long at the speed of those that were done now:
+        in tokens times parameters, if the job says them of all, else in runs."""
+        outcome, runs = self._outcome, self._runs
+        done = f"{len(outcome.done) + len(outcome.skipped)} of {len(self._index.job.runs)} runs"
+        left = [run for run in runs if run.name not in (*outcome.done, *outcome.failed)]
+        if not left:
+            return done
+        work = {run.name: found for run in runs if (found := run.work()) is not None}
+        if guessed := len(work) < len(runs):
+            work = {run.name: 1.0 for run in runs}
+        took = (time.monotonic() - self._begun) / sum(work[name] for name in outcome.done)
+        time_left = duration(took * sum(work[run.name] for run in left))
+        return f"{done}, {len(left)} left, about {time_left}{' if they take as long' if guessed else ''}"
 
 
 def _analysis(spec: RunSpec) -> dict[str, Any]:

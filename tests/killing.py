@@ -20,7 +20,6 @@ import numpy as np
 import zarr.core.sync
 from conftest import POSITIONS
 from test_collect import BATCH, random_corpus
-from tqdm import tqdm
 
 from neurolens import IncompleteError
 from neurolens.collect import collect
@@ -76,7 +75,6 @@ def main() -> None:
     """Kill, and say what became of it."""
     model, folder, kills = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     os.fsync = lambda handle: None  # as the fixture `hasty`
-    tqdm.monitor_interval = 0  # it would be a thread
     (folder / "warm").mkdir(parents=True)
     run(model, "disk, no bits kept", folder / "warm")
     merged = make_runs(model, folder / "warm")

@@ -21,6 +21,7 @@ LAYERS = [
     {""},
     {"location", "comparison", "merging", "report"},
     {"bits", "kernels", "sources", "weights", "demo", "demo.text", "certificate", "budget", "durable", "shards"}
+    | {"progress"}
     | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"}
     | {"report.payload", "report.passages"}
     | {"comparison.sizes", "comparison.factors", "comparison.estimates", "comparison.transitions"},
@@ -64,7 +65,7 @@ TESTING = {module for module in RANK if module.split(".")[0] == "testing"}
 HOMES = {
     "numpy": None,
     "scipy": {"information", "curves", "comparison.estimates"},
-    "tqdm": {"loop", "data", "analyze", "certify", "merge", "inspection.chunks", "inspection.spools"},
+    "tqdm": {"progress"},
     "click": {"cli", "options", "jobs"},
     "pyarrow": {"compressed", "records", "export", "comparison.writeup"},
     "numba": {"bits", "kernels", "lanes", "ranges"},

@@ -204,13 +204,13 @@ def test_shards_are_tasks_and_analysis_follows_them(study: Callable[..., Job], t
             return super().submit(fn, *args, **kwargs)
 
     from neurolens.index import Index
-    from neurolens.study import Outcome, _Progress
+    from neurolens.study import Outcome, _Tasks
 
     job = study('[[run]]\nmodel = "opt-24"\nshards = 3\n')
     (tmp_path / "out").mkdir()
     outcome, progress = Outcome(tmp_path / "out"), None
     with Elsewhere() as executor:
-        progress = _Progress(executor, Index(tmp_path / "out", job), outcome, list(job.runs), lambda line: None)
+        progress = _Tasks(executor, Index(tmp_path / "out", job), outcome, list(job.runs), lambda line: None)
         progress._here, progress._runs = False, list(job.runs)
         progress.work()
     assert order == ["opt-24 1/3 collect", "opt-24 2/3 collect", "opt-24 3/3 collect", "opt-24 analyze"]
@@ -221,13 +221,13 @@ def test_shards_are_tasks_and_analysis_follows_them(study: Callable[..., Job], t
 def test_a_lost_shard_fails_its_run_alone(study: Callable[..., Job], tmp_path: Path) -> None:
     """More shards than blocks: the last ones have none."""
     from neurolens.index import Index
-    from neurolens.study import Outcome, _Progress
+    from neurolens.study import Outcome, _Tasks
 
     job = study('[[run]]\nmodel = "opt-24"\nshards = 9\n[[run]]\nmodel = "opt-32"\n')
     (tmp_path / "out").mkdir()
     outcome = Outcome(tmp_path / "out")
     with Here() as executor:
-        progress = _Progress(executor, Index(tmp_path / "out", job), outcome, list(job.runs), lambda line: None)
+        progress = _Tasks(executor, Index(tmp_path / "out", job), outcome, list(job.runs), lambda line: None)
         progress._runs = list(job.runs)
         progress.work()
     assert "at most as many shards" in outcome.failed["opt-24"] and outcome.done == ["opt-32"]

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import numpy as np
-from tqdm import tqdm
 
 from neurolens import NeurolensError, first_line
 from neurolens.inspection.findings import Findings
+from neurolens.progress import Progress
 
 
 def check_chunks(seen: Findings) -> None:
@@ -20,11 +20,11 @@ def check_chunks(seen: Findings) -> None:
     failed: dict[tuple[str, int | None], list[tuple[str, str]]] = {}
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=len(jobs), unit="chunk", desc="verify", disable=None) as bar,
+        Progress("verify", len(jobs), "chunks") as progress,
     ):
         for job, (error, counts) in zip(jobs, pool.map(lambda job: _read(seen, *job), jobs), strict=True):
             name, key, part, block = job
-            bar.update()
+            progress.update()
             if error:
                 failed.setdefault((name, block), []).append(("/".join(map(str, key)), error))
             elif counts is not None:

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from neurolens.corpus import Block
 from neurolens.durable import MAKING
 from neurolens.inspection.findings import Findings
 from neurolens.location import beside
+from neurolens.progress import Progress
 from neurolens.shards import WHOLE, Shard
 from neurolens.slots import (
     DESCRIPTION,
@@ -82,16 +81,18 @@ def _check_slots(seen: Findings, folder: Path, width: int) -> int:
     blocks, size = seen.store.blocks, int(seen.store.attrs["batch_sequences"])
     sound: dict[int, list[Slot]] = {}
     wrong: dict[int, list[Slot]] = {}
-    for number in tqdm(list(_described(folder)), unit="slot", desc="verify", disable=None):
-        entry = read_entry(folder, number)
-        if entry is None or not 0 <= entry[0] < len(blocks):
-            found = (
-                f"{'unreadable' if entry is None else 'a block that is none'}: a block is done again from older states"
-            )
-            seen.damage(str(entry_path(folder, number)), found, "what is in the slot", ("slot", str(folder), number))
-            continue
-        whole = is_whole(folder, blocks[entry[0]], entry[1], size, width)
-        (sound if whole else wrong).setdefault(entry[0], []).append(entry[1])
+    numbers = list(_described(folder))
+    with Progress("verify", len(numbers), "slots") as progress:
+        for number in numbers:
+            progress.update()
+            entry = read_entry(folder, number)
+            if entry is None or not 0 <= entry[0] < len(blocks):
+                what = "unreadable" if entry is None else "a block that is none"
+                found, path = f"{what}: a block is done again from older states", entry_path(folder, number)
+                seen.damage(str(path), found, "what is in the slot", ("slot", str(folder), number))
+                continue
+            whole = is_whole(folder, blocks[entry[0]], entry[1], size, width)
+            (sound if whole else wrong).setdefault(entry[0], []).append(entry[1])
     # after how many layers the latest states are that each block can go on from
     most = {block.index: lacking for block in blocks if (lacking := _first_lacking(seen, block.index)) is not None}
     start = {
