@@ -606,7 +606,7 @@ def verify(run: Where, model: str | None, spool: str | None, mend: bool, as_json
 )
 @json_option
 def demo(output: Path, as_json: bool) -> None:
-    """Collect, analyze and plot the embedded model on text that every Python installation has."""
+    """Collect, analyze, plot and report the embedded model on text that every Python installation has."""
     from neurolens.demo.demonstrate import RUN, demonstrate
 
     for line in demonstrate(output, say=say):

@@ -122,6 +122,7 @@ FREE_OF = {
     | {f"comparison.{name}" for name in ARRAYS_OF_COMPARISON}
     | {"plots.study"},
     "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "compare", "study", "cli"},
+    "jinja2": {"", "run", "tables", "plots", "report.gather", "report.charts", "options"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
     | {"vocabulary", "updates", "nulls", "shares", "merging.join", "merging.together"},
     "numpy": {"", "options", "jobs", "engine", "locks", "shards", "location"}

@@ -1,4 +1,4 @@
-"""demonstrate: the embedded model on held-out text of this Python installation, from text to figures."""
+"""demonstrate: the embedded model on held-out text of this Python installation, from text to figures and a page."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from neurolens.corpus import Corpus
 from neurolens.data import DataSpec, read_corpus
 from neurolens.decoder import shape_of
 from neurolens.plots import FIGURES, draw, drawable, save
+from neurolens.report.page import write_report
 from neurolens.run import Run, open_run
 from neurolens.sources import DEMO, find_sources
 
 MODEL = Path(__file__).with_name("model")
-RUN = "demo.zarr"  # in the folder
+RUN, REPORT = "demo.zarr", "report.html"  # in the folder
 TOKENS = 393_216  # a block and a half: enough for the curve of dead neurons to flatten, under a minute on two cores
 
 
 def demonstrate(
     folder: Path, *, model: Path = MODEL, tokens: int = TOKENS, say: Callable[[str], object] = print
 ) -> list[str]:
-    """Collect, analyze and plot into `folder`; returns what was written and found, a line each."""
+    """Collect, analyze, plot and report into `folder`; returns what was written and found, a line each."""
     folder.mkdir(parents=True, exist_ok=True)
     run_path = folder / RUN
     say("neurolens demo: a small OPT, trained on this kind of text, reads held-out code, prose and math")
@@ -41,9 +42,11 @@ def demonstrate(
         for name in drawable([run])[0]
         for path in save(draw(name, [run.table(FIGURES[name].table)]), folder / "figures", name)
     ]
+    report = write_report([run], folder / REPORT)
     return [
         f"wrote {run_path} and {len(figures)} figures in {folder / 'figures'}",
         *summary(run),
+        f"  to look    open {report} in a browser: figures, every neuron, every token",
     ]
 
 

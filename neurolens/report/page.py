@@ -20,7 +20,8 @@ from neurolens.report.payload import Payload, to_script
 from neurolens.run import Run
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ()
+# in order: each uses those before it
+SCRIPTS = ("text", "dom", "data", "classes", "chart", "context", "overview", "table", "neuron", "token", "app")
 
 
 def write_report(
@@ -58,7 +59,7 @@ def render_report(runs: Sequence[Run], *, done: Callable[[int], object] = lambda
         meta=Markup(to_script(meta)),
         blobs=payload.blobs(),
         styles=Markup(_asset("page.css")),
-        scripts=[(name, Markup(_asset(name))) for name in SCRIPTS],
+        scripts=[(name, Markup(_asset(f"{name}.js"))) for name in SCRIPTS],
         runs=told,
     )
 
