@@ -34,7 +34,6 @@ from typing import Any
 import numpy as np
 import zarr.core.sync
 from _common import at_least, at_most, finish, quick_asked
-from tqdm import tqdm
 
 from neurolens.analyze import analyze_run
 from neurolens.collect import collect
@@ -110,7 +109,6 @@ def run(model: Path, kind: str, folder: Path) -> None:
 def warm(model: Path, folder: Path) -> None:
     """Do once what takes long only the first time; afterwards there is no other thread."""
     folder.mkdir()
-    tqdm.monitor_interval = 0  # its bars would have a thread
     os.fsync = lambda handle: None  # no power is cut; moments would gather where the disk is waited for
     with contextlib.redirect_stderr(io.StringIO()):
         run(model, "states on the disk, no bits kept", folder)

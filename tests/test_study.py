@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +31,7 @@ from neurolens.decoder import Decoder
 from neurolens.engine import Here, open_executor
 from neurolens.jobs import Job, read_job
 from neurolens.locks import lock
+from neurolens.progress import Progress
 from neurolens.run import open_run
 from neurolens.sources import find_sources
 from neurolens.study import CORPORA, Task, do_task, plan_study, run_study
@@ -216,6 +221,79 @@ def test_shards_are_tasks_and_analysis_follows_them(study: Callable[..., Job], t
     assert order == ["opt-24 1/3 collect", "opt-24 2/3 collect", "opt-24 3/3 collect", "opt-24 analyze"]
     assert outcome.done == ["opt-24"]
     assert snapshot(tmp_path / "out" / "opt-24.zarr") == snapshot(tmp_path / "whole" / "opt-24.zarr")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [  # each takes a minute; what is left takes, by sizes, more
+        (
+            ("10m", "20m", "30m"),
+            ["1 of 3 runs, 2 left, about 5 min", "2 of 3 runs, 1 left, about 2 min", "3 of 3 runs"],
+        ),
+        (
+            ("10m", "small", "30m"),
+            [
+                "1 of 3 runs, 2 left, about 2 min if they take as long",
+                "2 of 3 runs, 1 left, about 1 min if they take as long",
+                "3 of 3 runs",
+            ],
+        ),
+    ],
+)
+def test_every_run_that_is_done_says_what_is_left(
+    sizes: tuple[str, ...],
+    said: list[str],
+    study: Callable[..., Job],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+
+    def minute(task: Task, say: Any) -> float:
+        now[0] += 60
+        return 60.0
+
+    monkeypatch.setattr("neurolens.study.attempt_task", minute)
+    monkeypatch.setattr("neurolens.study.time", SimpleNamespace(monotonic=lambda: now[0]))
+    job = study("".join(f'[[run]]\nmodel = "opt-24"\nname = "r{i}"\nsize = "{s}"\n' for i, s in enumerate(sizes)))
+    heard: list[str] = []
+    monkeypatch.setattr("neurolens.study.find_members", lambda paths: [])
+    run_study(job, tmp_path / "out", say=heard.append)
+    assert heard == [f"r{i}: done in 1 min; {each}" for i, each in enumerate(said)]
+
+
+def test_how_long_a_run_takes(study: Callable[..., Job]) -> None:
+    tokens = 40 * POSITIONS
+    for size, work in (("1.3b", 1.3e9), ("125m", 125e6), ("0m", None), ("large", None), ("66", None)):
+        (run,) = study(f'[[run]]\nmodel = "opt-24"\nsize = "{size}"\n').runs
+        assert run.work() == (work and pytest.approx(tokens * work))
+    (run,) = study('[[run]]\nmodel = "opt-24"\n').runs
+    assert run.work() is None
+    (run,) = study('[[run]]\nmodel = "opt-24"\nsize = "125m"\n', '[defaults]\ndata = "text.jsonl"\n').runs
+    assert run.work() is None
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_workers_draw_no_bars(
+    elsewhere: bool, study: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several may share the terminal of whoever started them."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for module in ("loop", "analyze", "data"):
+        told = partial(Progress, every=(0.0, 0.0), short=0.0)
+        monkeypatch.setattr(f"neurolens.{module}.Progress", told)
+    monkeypatch.setattr(sys, "stderr", seen := Terminal())
+    job = study('[[run]]\nmodel = "opt-24"\n')
+    do_task(Task(job.runs[0], str(tmp_path)), None if elsewhere else lambda line: None)
+    text = seen.getvalue()
+    assert ("\r" in text) != elsewhere and "opt-24: collect" in text
+    assert not elsewhere or all(line.startswith("opt-24: ") for line in text.splitlines())
+    for what in ("tokenise", "collect", "analyze", "updates"):
+        assert f"opt-24: {what}" in text
 
 
 def test_a_lost_shard_fails_its_run_alone(study: Callable[..., Job], tmp_path: Path) -> None:
