@@ -4,7 +4,7 @@ tokens that end an n-gram. One pass over the bits of the neurons that the page s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -65,11 +65,9 @@ class FiringReader:
             has = has & np.concatenate([np.zeros(back, bool), text[:-back]])  # a sequence begins with `</s>`
         return block, rank, ends
 
-    def read(
-        self, layer: int, neurons: np.ndarray, contexts: np.ndarray, samples: np.ndarray, done: Callable[[int], object]
-    ) -> Firing:
+    def read(self, layer: int, neurons: np.ndarray, contexts: np.ndarray, samples: np.ndarray) -> Firing:
         """Of neurons int64 `(row,)`, ascending, with contexts int64 `(row, context)` and the samples that these are of,
-        `(row, sample)`; −1 for none. `done` hears of neurons as they are read. Raises NeurolensError for damaged bits.
+        `(row, sample)`; −1 for none. Raises NeurolensError for damaged bits.
         """
         positions = self._store.shape[1]
         masks = mask_samples(samples, contexts, positions)
@@ -80,8 +78,6 @@ class FiringReader:
         ):
             masks[chosen] = found
             activations[chosen] = counts
-            done(len(chosen))
-        done(int((~there).sum()))
         return Firing(masks, np.where(there[:, None], activations, UNKNOWN).astype(np.uint32))
 
     def _parts(self, neurons: np.ndarray, there: np.ndarray) -> Iterator[np.ndarray]:

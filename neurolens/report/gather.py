@@ -29,13 +29,12 @@ from neurolens.tables import GRAMS, STRENGTHS, TYPES
 
 MOST_LABELS = 12  # labels by which a neuron's frequency is shown
 FINE_CURVES = 2000  # neurons that have a finer curve, those that depend on the position most
-Done = Callable[[int], object]
 
 
-def gather_run(run: Run, payload: Payload, done: Done = lambda neurons: None) -> dict[str, Any]:
+def gather_run(run: Run, payload: Payload, done: Callable[[], object] = lambda: None) -> dict[str, Any]:
     """Put what a page needs of a run into the payload; returns what is told beside it.
 
-    `done` hears of neurons as they are read. Raises NeurolensError if the run is not analysed, or damaged.
+    `done` is called after each layer. Raises NeurolensError if the run is not analysed, or damaged.
     """
     require(run.store, "dead")
     store = run.store
@@ -54,7 +53,7 @@ def gather_run(run: Run, payload: Payload, done: Done = lambda neurons: None) ->
     with FiringReader(store, grams, rows=len(rows)) as reader:
         for number, first, stop in zip(store.layers, edges, edges[1:], strict=False):
             part, of = slice(first, stop), neuron[first:stop]
-            firing = reader.read(number, of, contexts[part], samples[part], done)
+            firing = reader.read(number, of, contexts[part], samples[part])
             arrays = join_contexts(contexts[part], firing.masks) | _counts(run, number, of, finer[part])
             if grams:
                 detector = np.stack([picked[f"{gram}_detector"][part] for gram in GRAMS[:grams]], axis=1)
@@ -63,6 +62,7 @@ def gather_run(run: Run, payload: Payload, done: Done = lambda neurons: None) ->
             if "updates" in run.parts:
                 arrays |= take_updates(run.updates(number), of)
             blobs[str(number)] = payload.add(arrays)
+            done()
         masked = reader.all_there and reader.small_enough
         without = int(((samples >= 0).any(1) & (contexts < 0).all(1)).sum())
         limits = list(_limits(run, len(rows), each, without, reader))

@@ -6,7 +6,7 @@ The page says by its content security policy that it loads nothing and runs no s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from neurolens import IncompleteError, UsageError, __version__
 from neurolens.durable import writing
+from neurolens.progress import Progress
 from neurolens.report.charts import draw_charts
 from neurolens.report.gather import gather_run
 from neurolens.report.payload import Payload, to_script
@@ -24,12 +25,10 @@ ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("text", "dom", "data", "classes", "chart", "context", "overview", "table", "neuron", "token", "app")
 
 
-def write_report(
-    runs: Sequence[Run], path: str | Path, *, done: Callable[[int], object] = lambda neurons: None
-) -> Path:
+def write_report(runs: Sequence[Run], path: str | Path) -> Path:
     """Write the report of analysed runs to one file, whole or not at all; what is there is replaced.
 
-    `done` hears of neurons as they are read. Raises UsageError for no run or no folder, NeurolensError for runs that
+    Raises UsageError for no run or no folder, NeurolensError for runs that
     are not analysed or are damaged, IncompleteError if the file cannot be written.
     """
     path = Path(path)
@@ -37,7 +36,7 @@ def write_report(
         raise UsageError(f"no folder {path.parent}; make it, or give another --output")
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give a file, for example {path / 'report.html'}")
-    page = render_report(runs, done=done)
+    page = render_report(runs)
     try:
         with writing(path) as file:
             file.write(page.encode())
@@ -46,12 +45,13 @@ def write_report(
     return path
 
 
-def render_report(runs: Sequence[Run], *, done: Callable[[int], object] = lambda neurons: None) -> str:
+def render_report(runs: Sequence[Run]) -> str:
     """The report of analysed runs as HTML; the same runs give the same text. Raises as `write_report`."""
     if not runs:
         raise UsageError("no run to report; give at least one analysed run")
     payload = Payload()
-    told = [gather_run(run, payload, done) for run in runs]
+    with Progress("report", sum(len(run.store.layers) for run in runs), "layers") as progress:
+        told = [gather_run(run, payload, progress.update) for run in runs]
     title = " · ".join(run.name for run in runs)
     meta = {"format": 1, "title": title, "version": __version__, "runs": told, "charts": draw_charts(runs)}
     return _template().render(
