@@ -53,9 +53,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         job = write_job(folder, runs=2 if quick else 8, tokens=(1 << 14) if quick else (1 << 18))
-        figures |= measure_speed_up(job, folder, rounds=1 if quick else 3)
+        with local_cluster(1) as one, local_cluster(2) as two:  # workers take long to start: once
+            clusters = {1: one, 2: two}
+            for cluster in clusters.values():
+                warm_up(job, folder, cluster)
+            figures |= measure_speed_up(job, folder, clusters, rounds=1 if quick else 3)
+            figures |= measure_overhead(job, folder, one, rounds=3 if quick else 10)
         figures |= compare_with_serial(job, folder, quick)
-        figures |= measure_overhead(job, folder, rounds=3 if quick else 10)
         figures |= measure_merge(folder, blocks=2 if quick else 8, rounds=1 if quick else 3)
     bounds = {
         "differing_files": at_most(figures["differing_files"], 0),
@@ -81,12 +85,12 @@ def write_job(folder: Path, *, runs: int, tokens: int) -> Job:
     return Job("bench", tuple(specs))
 
 
-def measure_speed_up(job: Job, folder: Path, *, rounds: int) -> dict[str, float]:
-    """Wall time of the study by one worker over that by two, by turns; each cluster has done a run before."""
+def measure_speed_up(job: Job, folder: Path, clusters: dict[int, Any], *, rounds: int) -> dict[str, float]:
+    """Wall time of the study by one worker over that by two, by turns; each worker has done a run before."""
     seconds: dict[int, list[float]] = {1: [], 2: []}
     for turn in range(rounds):
         for workers in (1, 2) if turn % 2 == 0 else (2, 1):
-            seconds[workers].append(_work(job, folder / f"by-{workers}", workers))
+            seconds[workers].append(_work(job, folder / f"by-{workers}", clusters[workers]))
     one, two = (float(np.median(seconds[workers])) for workers in (1, 2))
     return {
         "runs": len(job.runs),
@@ -126,24 +130,26 @@ def _contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in runs}
 
 
-def _work(job: Job, out: Path, workers: int) -> float:
-    """Seconds from the first task given out to the last one done, by workers that have imported everything."""
+def warm_up(job: Job, folder: Path, cluster: Any) -> None:
+    """Have every worker import everything, and do a run."""
     from distributed import Client
 
+    with Client(cluster) as client:
+        client.run(_warm, job, str(folder / "warm"))
+
+
+def _work(job: Job, out: Path, cluster: Any) -> float:
+    """Seconds from the first task given out to the last one done."""
     shutil.rmtree(out, ignore_errors=True)
-    with local_cluster(workers) as cluster:
-        with Client(cluster) as client:
-            client.run(_warm, job, str(out.with_name("warm")))
-        started, done = time.perf_counter(), [0.0]
+    started, done = time.perf_counter(), [0.0]
 
-        def say(line: str) -> None:
-            if ": done in " in line:  # what follows the last one is the comparison, which one process makes
-                done.append(time.perf_counter())
+    def say(line: str) -> None:
+        if ": done in " in line:  # what follows the last one is the comparison, which one process makes
+            done.append(time.perf_counter())
 
-        found = run_study(job, out, scheduler=cluster.scheduler_address, say=say)
-        seconds = done[-1] - started
+    found = run_study(job, out, scheduler=cluster.scheduler_address, say=say)
     assert not found.failed, found.failed
-    return seconds
+    return done[-1] - started
 
 
 def _warm(job: Job, folder: str) -> None:
@@ -155,7 +161,7 @@ def _warm(job: Job, folder: str) -> None:
     do_task(Task(job.runs[0], str(own)), lambda line: None)
 
 
-def measure_overhead(job: Job, folder: Path, *, rounds: int) -> dict[str, float]:
+def measure_overhead(job: Job, folder: Path, cluster: Any, *, rounds: int) -> dict[str, float]:
     """What a task costs that has nothing to do: on a worker, beyond what it costs here."""
     from distributed import Client
 
@@ -163,11 +169,7 @@ def measure_overhead(job: Job, folder: Path, *, rounds: int) -> dict[str, float]
 
     task = Task(job.runs[0], str(folder / "by-1"))
     here, there = [], []
-    with (
-        local_cluster(1) as cluster,
-        Client(cluster) as client,
-        client.get_executor(pure=False) as executor,
-    ):
+    with Client(cluster) as client, client.get_executor(pure=False) as executor:
         executor.submit(do_task, task).result()  # imports
         for _ in range(rounds):
             started = time.perf_counter()
