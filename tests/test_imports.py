@@ -46,7 +46,8 @@ LAYERS = [
     {"plots.examples"},
     {"analyze", "plots", "export", "inspection", "mend"},
     {"data", "run", "verify", "keep", "comparison.writeup"},
-    {"corpora", "comparison.members", "comparison.closing"},
+    {"corpora", "comparison.members", "comparison.closing", "merging.counted"},
+    {"merging.tally"},
     {"index", "collect", "compare", "merge"},
     {"certify", "study"},
     {"demo.demonstrate"},
@@ -60,7 +61,7 @@ TESTING = {module for module in RANK if module.split(".")[0] == "testing"}
 HOMES = {
     "numpy": None,
     "scipy": {"information", "curves", "comparison.estimates"},
-    "tqdm": {"loop", "data", "analyze", "certify", "merge", "inspection.chunks", "inspection.spools"},
+    "tqdm": {"loop", "data", "analyze", "certify", "merge", "merging.tally", "inspection.chunks", "inspection.spools"},
     "click": {"cli", "options", "jobs"},
     "pyarrow": {"compressed", "records", "export", "comparison.writeup"},
     "numba": {"bits", "kernels", "lanes", "ranges"},
