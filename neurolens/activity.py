@@ -41,6 +41,18 @@ class Activity:
         """Bool `(neuron,)`: active somewhere, but only on `</s>` (ours; the paper keeps BOS apart in footnote 8)."""
         return (self.activations > 0) & (self.on_text == 0)
 
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """By the names that they have in `results/neurons`."""
+        return {
+            "frequency": self.frequency,
+            "activations": self.activations,
+            "activations_on_text": self.on_text,
+            "first_active": self.first_active,
+            "dead": self.dead,
+            "dead_but_bos": self.dead_but_bos,
+        }
+
 
 def measure_spread(
     on: np.ndarray, frequency: np.ndarray, groups: Groups

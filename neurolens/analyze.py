@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from neurolens import IncompleteError, NeurolensError, UsageError
 from neurolens.activity import measure_spread
-from neurolens.bootstrap import Bootstrap, draw_groups
+from neurolens.bootstrap import Bootstrap, Groups, draw_groups
 from neurolens.checkpoint import Checkpoint
 from neurolens.contrast import MOST_LABELS, ContrastRules, contrast_labels
 from neurolens.curves import PositionRules
@@ -82,6 +82,15 @@ def analyze_run(
             raise UsageError(f"{path} has {labels:,} labels; contrast compares up to {MOST_LABELS}")
         say(f"{path} has {labels:,} labels; contrast compares up to {MOST_LABELS} and is left out")
         wanted.remove("contrast")
+    if store.by_counts and (beyond := wanted - {"dead", "contrast"}):
+        line = (
+            f"{path} was merged of counts: ngrams, updates and other thresholds of dead and positions need bits, which "
+            "it never had"
+        )
+        if only is not None:
+            raise UsageError(f"{line}; of it there can be contrast, or collect its texts with --keep-bitmaps all")
+        say(f"{line}; they are left out")
+        wanted -= beyond
     done = marks(store)
     todo: list[str] = []
     for part in (part for part in PARTS if part in wanted):  # what builds on a part that is done again is, too
@@ -126,16 +135,32 @@ def _scan(store: Store, scanner: Scanner) -> None:
         write_scans(store, (scanner.scan(layer, progress.update) for layer in store.layers), scanner)
 
 
-def write_scans(store: Store, scans: Iterable[Scan], scanner: Scanner) -> None:
+class Counted(Protocol):
+    """What scans are of.
+
+    counted  whether activity was counted, else the totals are not written
+    lengths  the longest n-gram, 0 for none
+    totals   tokens in each category, by variable (`Tokens.totals`)
+    groups   of sequences, resampled
+    curves   those that positional neurons were resampled by
+    """
+
+    counted: bool
+    lengths: int
+    totals: dict[str, np.ndarray]
+    groups: Groups
+    curves: Groups
+
+
+def write_scans(store: Store, scans: Iterable[Scan], of: Counted) -> None:
     """Write what was counted of every layer, one after another: the results of the parts that are counted from bits."""
-    tokens = scanner.tokens
     layers: list[Scan] = []
     activity: list[dict[str, np.ndarray]] = []
     for layer, whole in zip(store.layers, scans, strict=True):
         columns = whole.columns
-        if scanner.counted:
+        if of.counted:
             write_counts(store, f"counts/layers/{layer:02d}", whole.dense, ("neuron",))
-            spread, of_layer = measure_spread(whole.dense["group"], columns["frequency"], tokens.groups)
+            spread, of_layer = measure_spread(whole.dense["group"], columns["frequency"], of.groups)
             columns = columns | spread
             activity.append(of_layer)
         for name, values in whole.triggers.items():
@@ -143,16 +168,16 @@ def write_scans(store: Store, scans: Iterable[Scan], scanner: Scanner) -> None:
             write_array(store, f"results/layers/{layer:02d}/triggers/{name}", values, dims)
         layers.append(replace(whole, columns=columns, dense={}, triggers={}))  # what is written need not be held
     write_neurons(store, [scan.columns for scan in layers])
-    if scanner.counted:
-        write_counts(store, "counts/total", tokens.totals())
+    if of.counted:
+        write_counts(store, "counts/total", of.totals)
         store.write("results/neurons/layer", np.array(store.layers, "<i4"), ("layer",))
         write_columns(store, "results/activity", _stacked(activity), ("layer",))
         contexts = np.stack([scan.contexts for scan in layers])
         write_array(store, "results/contexts", contexts, ("layer", "neuron", "sample"), seed=SEED)
-    if scanner.lengths:
-        write_by_layer(store, *count_covered(layers, scanner.lengths))
+    if of.lengths:
+        write_by_layer(store, *count_covered(layers, of.lengths))
     if positional := [scan.positional for scan in layers if scan.positional]:
-        write_positional(store, positional, tokens.groups)
+        write_positional(store, positional, of.curves)
 
 
 def _contrast(store: Store, rules: ContrastRules, bootstrap: Bootstrap) -> None:

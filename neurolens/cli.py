@@ -196,8 +196,8 @@ def merge(runs: tuple[Where, ...], output: Where, as_json: bool) -> None:
     """Merge RUNS of one model into one: parts of one run, or runs of several texts, one text after another.
 
     Parts of a run give the run that was never divided, byte for byte. Several texts give the run of all of them; each
-    must be complete, with all of its bits. Results are not taken over. RUNS are only read. The same command again
-    continues a merge that was stopped.
+    must be complete. Bits are merged, and results are not taken over; where bits of a text were dropped, what was
+    counted and adds is. RUNS are only read. The same command again continues a merge that was stopped.
     """
     from neurolens.merge import merge
 

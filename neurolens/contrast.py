@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neurolens import UsageError
+from neurolens import NeurolensError, UsageError
 from neurolens.bootstrap import Groups
 from neurolens.counts import sum_categories
 from neurolens.information import LEAST_EXPECTED, measure_information, mutual_information
@@ -43,13 +43,38 @@ def measure_design(by_sequence: np.ndarray, label: np.ndarray, positions: int) -
     all; 1 for neurons never or always active, and if no label has two sequences (Kish 1965; Rao and Scott 1981).
     """
     sequences = np.bincount(label)
-    free = len(label) - np.count_nonzero(sequences)
-    frequency = by_sequence.sum(1) / max(1, len(label) * positions)
-    independent = positions * frequency * (1 - frequency)
     sums = sum_categories(by_sequence, label, len(sequences))
-    within = (by_sequence**2).sum(1) - (sums**2 / np.maximum(1, sequences)).sum(1)
+    return design_of_sums((by_sequence**2).sum(1), sums, sequences, positions)
+
+
+def design_of_sums(squares: np.ndarray, sums: np.ndarray, sequences: np.ndarray, positions: int) -> np.ndarray:
+    """`measure_design` from what adds: `squares` float64 `(neuron,)`, of the activations of each sequence, summed;
+    `sums` float64 `(neuron, label)`: activations; `sequences` int64 `(label,)`, the last one not 0."""
+    independent, free, between = _parts_of_design(sums, sequences, positions)
     some = (independent > 0) & (free > 0)
-    return np.divide(np.maximum(0, within) / max(1, free), independent, out=np.ones(len(by_sequence)), where=some)
+    within = np.maximum(0, squares - between)
+    return np.divide(within / max(1, free), independent, out=np.ones(len(sums)), where=some)
+
+
+def squares_of_design(design: np.ndarray, sums: np.ndarray, sequences: np.ndarray, positions: int) -> np.ndarray:
+    """The `squares` that `design_of_sums` was given, float64 `(neuron,)`, whole numbers.
+
+    Rounding is off by less than 1e-15 of n · T for n tokens, so that they are found exactly. Raises NeurolensError for
+    what is near no whole number, and so of other sums.
+    """
+    independent, free, between = _parts_of_design(sums, sequences, positions)
+    found = np.where((independent > 0) & (free > 0), design * free * independent, 0) + between
+    if not (np.abs(found - np.rint(found)) < 0.25).all():
+        raise NeurolensError("design effects that are not those of the counts")
+    return np.rint(found)
+
+
+def _parts_of_design(sums: np.ndarray, sequences: np.ndarray, positions: int) -> tuple[np.ndarray, int, np.ndarray]:
+    """(variance of independent tokens `(neuron,)`; degrees of freedom; squares of labels' means, summed)."""
+    count = int(sequences.sum())
+    frequency = sums.sum(1) / max(1, count * positions)
+    between = (sums**2 / np.maximum(1, sequences)).sum(1)
+    return positions * frequency * (1 - frequency), count - int(np.count_nonzero(sequences)), between
 
 
 def contrast_labels(

@@ -32,6 +32,7 @@ def gather_facts(run: Any) -> dict[str, Any]:
         "labels": {name: int(n) for name, n in zip(store.attrs["label_names"], by_label, strict=False)},
         "dtype": store.attrs["dtype"],
         "keep_bitmaps": store.attrs["keep_bitmaps"],
+        "merged": store.attrs.get("merged"),
         "blocks_done": int(progress.sum()),
         "blocks": int(progress.size),
         "block_tokens": int(store.attrs["block_sequences"]) * positions,

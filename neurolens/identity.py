@@ -52,6 +52,10 @@ def check_output(output: Where) -> None:
 
 def check_same(store: Store, asked: Mapping[str, Any]) -> None:
     """Raise UsageError, with the first difference, unless a command means the run that is there."""
+    if store.by_counts:
+        raise UsageError(
+            f"{store.path} was merged of counts of its texts, which 'neurolens merge' makes; give another --output"
+        )
     for key, value in asked.items():
         found = store.attrs.get(key)
         if found != value:

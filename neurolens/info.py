@@ -56,6 +56,8 @@ def _bits(facts: Mapping[str, Any]) -> str:
     stored, raw = facts["stored_bytes"], facts["raw_bytes"]
     if facts["keep_bitmaps"] == "all":
         return f"{stored / 1e6:.1f} MB on disk; raw {raw / 1e6:.1f} MB ({stored / raw:.3f} of it)"
+    if facts.get("merged") == "counts":
+        return f"none: merged of what was counted of its texts; raw {raw / 1e6:.1f} MB"
     kept = {"none": "dropped once counted", "sparse": "those of neurons active on at most 1% kept once counted"}
     return f"{stored / 1e6:.1f} MB on disk, {kept[facts['keep_bitmaps']]}; raw {raw / 1e6:.1f} MB"
 

@@ -16,7 +16,7 @@ from neurolens import NeurolensError
 from neurolens.analyze import write_scans
 from neurolens.location import Where
 from neurolens.locks import join_logs, lock
-from neurolens.parts import FROM_BITS, mark, marks, withdraw
+from neurolens.parts import FROM_BITS, due, mark, marks, withdraw
 from neurolens.scanner import Asked, Scanner, forget_layer, has_all_bits, load_scan, save_scan, scan_path
 from neurolens.slots import fingerprint_run, remove_spool, shard_spools
 from neurolens.store import Store
@@ -100,7 +100,7 @@ class Keeper:
 
 def is_finished(store: Store) -> bool:
     """Whether all bits are collected and, in a run that does not keep them, what they say is written."""
-    return bool(store.progress().all()) and (keeps(store) == "all" or set(FROM_BITS) <= set(marks(store)))
+    return bool(store.progress().all()) and (keeps(store) == "all" or set(due(store)) <= set(marks(store)))
 
 
 def end_shards(path: Where, spools: Path | None, say: Callable[[str], object]) -> Store:

@@ -4,7 +4,7 @@
     more texts   the run of the joined text
 
 What is merged is bits; what is computed from them is computed again. Bits are on the disk before their mark is: the
-same command continues a merge that was stopped.
+same command continues a merge that was stopped. Of texts whose bits were dropped, what adds is merged (tally.py).
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from neurolens import IncompleteError, UsageError
+from neurolens import IncompleteError, UsageError, brief
 from neurolens.keep import end_shards
 from neurolens.location import Where, locate
 from neurolens.locks import lock, still
-from neurolens.merging.together import ONE_MODEL, ONE_TEXT, Say, Whole, differences, find_texts, join_texts
+from neurolens.merging.counted import check_counted
+from neurolens.merging.tally import fill_counts
+from neurolens.merging.together import ONE_MODEL, Say, Whole, differences, find_texts, join_texts
 from neurolens.merging.weave import Weaver
 from neurolens.progress import Progress
 from neurolens.store import Store
@@ -32,12 +34,13 @@ def merge(runs: Iterable[str | Where], output: str | Where, *, say: Say = lambda
     """Merge runs into one at `output`, or continue a merge that was stopped, or add parts to those that are there.
 
     Runs of one text are parts of one run: what comes out has the blocks that any of them has. Runs of several texts
-    give the run of these texts one after another, in the order of `runs`. Results are not taken over. The runs are only
-    read. `say` hears what a user should know.
+    give the run of these texts one after another, in the order of `runs`. Results are not taken over, but where bits of
+    a text were dropped: then those that add are merged, and there are no bits. The runs are only read. `say` hears what
+    a user should know.
 
-    Returns the complete Store. Raises UsageError for runs that do not go together, NeurolensError for what is damaged
-    or whose bits were dropped, and IncompleteError where blocks are missing: in a text that others follow, or, all that
-    there is being merged, in the output.
+    Returns the complete Store. Raises UsageError for runs that do not go together, NeurolensError for what is damaged,
+    parts of a text whose bits were dropped, or counts that are not there, and IncompleteError where blocks are missing:
+    in a text that others follow, or, all that there is being merged, in the output.
     """
     output, paths = locate(output), [locate(run) for run in runs]
     _check_paths(paths, output)
@@ -46,6 +49,8 @@ def merge(runs: Iterable[str | Where], output: str | Where, *, say: Say = lambda
             held.enter_context(still(path))
         texts = find_texts([Store.open(path) for path in paths])
         whole = join_texts(texts, say)
+        if whole.by_counts:
+            check_counted(texts)
         held.enter_context(lock(output))
         if Store.is_at(output):
             _check_output(Store.open(output), whole)
@@ -53,7 +58,7 @@ def merge(runs: Iterable[str | Where], output: str | Where, *, say: Say = lambda
             _create(output, whole)
         store = Store.open(output, write=True)
         store.clean()
-        _fill(store, whole, say)
+        (fill_counts if whole.by_counts else _fill)(store, whole, say)
     marks = store.progress()
     if not marks.all():
         raise IncompleteError(
@@ -94,7 +99,10 @@ def _create(output: Where, whole: Whole) -> None:
 
 def _check_output(there: Store, whole: Whole) -> None:
     """Raise UsageError, with the differences, unless the run that is there is what would be made."""
-    found = differences(there, whole.texts[0].parts[0], ONE_MODEL + ONE_TEXT)
+    found = differences(there, whole.texts[0].parts[0], (*ONE_MODEL, "block_sequences"))
+    for name, default in (("keep_bitmaps", "all"), ("merged", "")):
+        if (ours := there.attrs.get(name, default)) != (theirs := whole.spec.get(name, default)):
+            found.append(f"{name} is {brief(ours or 'bits')} and {brief(theirs or 'bits')}")
     if there.attrs.get("corpus_fingerprint") != whole.corpus.fingerprint():
         found.append("its text is not theirs")
     if found:

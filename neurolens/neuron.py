@@ -142,7 +142,7 @@ def _profile(store: Store, asked: Mapping[str, Any] | None, column: Column, laye
             period=_known(value("period")),
             phase=_known(value("phase")),
             agreement=_known(value("agreement")),
-            stability=value("stability"),
+            stability=_known(value("stability")),
             ranges=tuple(Range(*each) for each in zip(*ranges, strict=True)),
         ),
     )

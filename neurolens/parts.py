@@ -15,6 +15,7 @@ from neurolens.store import Store
 
 PARTS = ("dead", "ngrams", "positions", "contrast", "updates")
 FROM_BITS = ("dead", "ngrams", "positions")  # parts that are done in one pass over the bits
+BY_COUNTS = ("dead", "positions")  # those of them that a run has which was merged of counts
 NEEDS = {
     "dead": (),
     "ngrams": ("dead",),
@@ -84,6 +85,11 @@ def part_of(column: str) -> str:
 def marks(store: Store) -> dict[str, dict[str, Any]]:
     """What was asked of each part whose results are whole; empty for a run that is not analysed."""
     return dict(store.attributes("results").get("parts", {})) if store.has("results") else {}
+
+
+def due(store: Store) -> tuple[str, ...]:
+    """The parts without which a run that does not keep all bits is not whole."""
+    return BY_COUNTS if store.by_counts else FROM_BITS
 
 
 def require(store: Store, part: str) -> dict[str, dict[str, Any]]:

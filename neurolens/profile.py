@@ -60,14 +60,14 @@ class Range:
 class Kind:
     """What a positional neuron is: type and strength, as tables name them; period and phase in positions (None for what
     does not oscillate); mean correlation of the labels' curves (None with one label); share of resamplings in which it
-    is positional, of the same type and strength; its ranges, by position."""
+    is positional, of the same type and strength (None with one group); its ranges, by position."""
 
     type: str
     strength: str
     period: float | None
     phase: float | None
     agreement: float | None
-    stability: float
+    stability: float | None
     ranges: tuple[Range, ...]
 
     @property
@@ -126,7 +126,8 @@ class Profile:
             clauses.append(f"period {what.period:.1f}, phase {what.phase:.1f}")
         if what.agreement is not None:
             clauses.append(f"mean correlation of the labels' curves {what.agreement:.2f}")
-        clauses.append(f"of this type and strength in {percent(what.stability)} of resamplings")
+        if what.stability is not None:
+            clauses.append(f"of this type and strength in {percent(what.stability)} of resamplings")
         lines = sentence("  ✓ ", clauses, width)
         nearly = "" if what.strength == "strong" else "nearly "
         for name, always in (("always", True), ("never", False)):

@@ -7,13 +7,14 @@ neurons there are. Arrays in, arrays out; analyze.py reads and writes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from neurolens import kernels
 from neurolens.activity import Activity
+from neurolens.bootstrap import Groups
 from neurolens.contrast import MOST_LABELS, measure_design
 from neurolens.counts import Counts, sum_categories, tabulate, tabulate_reduced
 from neurolens.curves import PositionRules
@@ -74,14 +75,7 @@ def scan_rows(
             _first_along(rows, tokens.corpus, 1, tokens.index)[:, 0],
             len(tokens.index),
         )
-        columns = {
-            "frequency": activity.frequency,
-            "activations": activity.activations,
-            "activations_on_text": activity.on_text,
-            "first_active": activity.first_active,
-            "dead": activity.dead,
-            "dead_but_bos": activity.dead_but_bos,
-        }
+        columns = activity.columns
         by_sequence, totals = tabulate(rows, tokens.sequence).on.astype(np.float64), tokens.totals()
         both = sum_categories(by_sequence, tokens.cell, tokens.sequences.size)  # whole numbers below 2⁵³: exact
         both = both.reshape(-1, *tokens.sequences.shape)
@@ -91,7 +85,9 @@ def scan_rows(
         dense = {name: Counts(counts, totals[name]).compact() for name, counts in on.items()}
         dense["position"] = by_position.compact()
     if by_position and positions:
-        found, positional = _find_positional(rows, by_position.on, first, tokens, positions)
+        found, positional = find_positional(
+            by_position.on, first, tokens.sequences, tokens.groups, positions, lambda some: _by_both(rows[some], tokens)
+        )
         columns |= found
     triggers, covered = {}, []
     if tokens.nested:
@@ -100,26 +96,31 @@ def scan_rows(
     return Scan(columns, dense, contexts, triggers, covered, positional)
 
 
-def _find_positional(
-    rows: np.ndarray, on: np.ndarray, first: int, tokens: Tokens, rules: PositionRules
+def find_positional(
+    on: np.ndarray,
+    first: int,
+    sequences: np.ndarray,
+    groups: Groups,
+    rules: PositionRules,
+    tables: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
 ) -> tuple[dict[str, np.ndarray], Positional]:
-    """Columns and positional neurons of rows whose activations by position are `on`; some rows at a time."""
-    found = measure_positions(on, int(tokens.sequences.sum()), rules)
-    near, (groups, labels) = found.near(rules), tokens.sequences.shape
-    at_once = max(1, POSITIONAL_ENTRIES // ((groups + labels) * on.shape[1]))
+    """Columns and positional neurons of some neurons, the first of which is `first`, some at a time.
+
+    `on` unsigned `(neuron, position)`: activations; `sequences` int64 `(group, label)`, `groups` those of them;
+    `tables` gives, of neurons int64 `(any,)`, activations `(any, group, position)` and `(any, label, position)`.
+    """
+    found = measure_positions(on, int(sequences.sum()), rules)
+    near, positions = found.near(rules), on.shape[1]
+    at_once = max(1, POSITIONAL_ENTRIES // (sum(sequences.shape) * positions))
     parts = []
     for start in range(0, max(1, len(near)), at_once):
         chosen = near[start : start + at_once]
-        by_group, by_label = (
-            tabulate(rows[chosen], variable).on.reshape(len(chosen), categories, on.shape[1])
-            for variable, categories in ((tokens.by_group, groups), (tokens.by_label, labels))
-        )
-        parts.append(describe_positional(found, chosen, by_group, by_label, tokens.sequences, tokens.groups, rules))
+        parts.append(describe_positional(found, chosen, *tables(chosen), sequences, groups, rules))
     positional = join_positional(parts)
-    table, (kind, strength) = positional.rows, np.zeros((2, len(rows)), np.uint8)
+    table, (kind, strength) = positional.rows, np.zeros((2, len(on)), np.uint8)
     kind[table["neuron"]], strength[table["neuron"]] = table["type"], table["strength"]
     table["neuron"] = (first + table["neuron"]).astype(np.int32)
-    table["curve"] = Counts(table["curve"], tokens.position.total).compact()
+    table["curve"] = Counts(table["curve"], np.full(positions, sequences.sum())).compact()
     columns = {
         "position_mi": found.plug_in,
         "position_mi_corrected": found.rest.corrected,
@@ -130,6 +131,15 @@ def _find_positional(
         "position_strength": strength,
     }
     return columns, positional
+
+
+def _by_both(rows: np.ndarray, tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
+    """Activations of rows by group and position, and by label and position."""
+    (groups, labels), positions = tokens.sequences.shape, tokens.position.categories
+    return (
+        tabulate(rows, tokens.by_group).on.reshape(len(rows), groups, positions),
+        tabulate(rows, tokens.by_label).on.reshape(len(rows), labels, positions),
+    )
 
 
 def _first_along(rows: np.ndarray, walk: Walk, wanted: int, index: np.ndarray) -> np.ndarray:

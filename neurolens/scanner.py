@@ -62,6 +62,7 @@ class Scanner:
         self.tokens = index_tokens(
             store.corpus(), store.read("order"), vocab_size, most=self.lengths, bootstrap=asked.bootstrap
         )
+        self.totals, self.groups, self.curves = self.tokens.totals(), self.tokens.groups, self.tokens.groups
         self._pool = ThreadPoolExecutor(os.cpu_count())
 
     def __enter__(self) -> Scanner:

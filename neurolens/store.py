@@ -195,6 +195,11 @@ class Store:
         corpus = self.attrs.get("corpus")
         return "merge" if isinstance(corpus, dict) and "parts" in corpus else "collect"
 
+    @property
+    def by_counts(self) -> bool:
+        """Whether the run was merged of what had been counted of its texts: it never had bits of its own."""
+        return self.attrs.get("merged") == "counts"
+
     def require_layers(self, layers: Iterable[int]) -> None:
         """Raise UsageError unless these layers were collected."""
         if missing := [layer for layer in layers if layer not in self.layers]:

@@ -151,7 +151,9 @@ def test_numbers_carry_their_units_and_nothing_else_does(run: Run) -> None:
 
 def test_store_page_has_every_attribute(run: Run) -> None:
     """Of the root in its table; of what analyze writes in words; of each part what its mark holds."""
-    assert {name for cell, _ in tables(STORE)["attribute"] for name in names(cell)} == set(run.store.attrs)
+    of_counts = {"merged"}
+    found = {name for cell, _ in tables(STORE)["attribute"] for name in names(cell)}
+    assert found == set(run.store.attrs) | of_counts and not run.store.by_counts
     assert run.store.attributes("results").keys() == {"parts", "n_tokens"}
     assert run.store.attributes("results/contexts").keys() == {"seed", "units"}
     for folder in ("results/by_layer", "results/overall"):

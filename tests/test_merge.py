@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from damage import edit, flip, rewrite
 from drawn import FEW
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import make_run
+from texts import Drawn, draw_text, draw_texts, join_by_hand
 
 from neurolens import IncompleteError, NeurolensError, UsageError
 from neurolens.analyze import analyze_run
@@ -37,8 +37,6 @@ from neurolens.shards import Shard
 from neurolens.store import Store
 from neurolens.verify import verify_run
 
-VOCABULARY = 9
-NAMES = ("code", "math", "prose", "wiki")
 pytestmark = pytest.mark.usefixtures("hasty", "small_chunks")
 
 
@@ -49,66 +47,6 @@ def small_chunks() -> Iterator[None]:
         patch.setattr("neurolens.store.CHUNK_BYTES", 1 << 9)
         patch.setattr("neurolens.store.READ_BYTES", 1 << 9)
         yield
-
-
-@dataclass
-class Drawn:
-    """A text, and the bits of some layers over it: bool `(layer, neuron, token)`."""
-
-    corpus: Corpus
-    bits: np.ndarray
-    layers: list[int]
-    per_block: int
-
-    def run(self, path: Path) -> Path:
-        return make_run(
-            path, self.corpus, self.bits, layers=self.layers, sequences_per_block=self.per_block, vocab_size=VOCABULARY
-        )
-
-
-def draw_text(rng: np.random.Generator, sequences: int, positions: int, neurons: int, layers: list[int]) -> Drawn:
-    """Bits that partly follow the token, so that order matters; labels of some of the names; blocks of any size."""
-    tokens = rng.integers(EOS, VOCABULARY, (sequences, positions))
-    tokens[:, 0], tokens[:, 1] = EOS, EOS + 1
-    names = rng.permutation(NAMES)[: rng.integers(1, len(NAMES) + 1)].tolist()
-    label = rng.integers(len(names), size=sequences)
-    notes = {name: {"documents": int(rng.integers(9)), "short_of_share": int(rng.integers(2))} for name in names}
-    corpus = replace(Corpus.from_tokens(tokens, label=label, label_names=names), notes=notes)
-    chance = rng.random((len(layers), neurons, VOCABULARY)) ** 3
-    bits = rng.random((len(layers), neurons, tokens.size)) < chance[:, :, tokens.reshape(-1)]
-    return Drawn(corpus, bits, layers, 64 // int(np.gcd(64, positions)) * int(rng.integers(1, 4)))
-
-
-def draw_texts(seed: int, count: int | None = None) -> list[Drawn]:
-    rng = np.random.default_rng(seed)
-    positions, neurons = int(rng.choice([2, 3, 8, 16, 24, 64, 130])), int(rng.choice([1, 5, 24, 70]))
-    layers = sorted(rng.choice(120, int(rng.integers(1, 3)), replace=False).tolist())
-    most = 5 * 64 // int(np.gcd(64, positions))  # of sequences: few blocks
-    sizes = rng.integers(1, most, count or int(rng.integers(2, 4)))
-    return [draw_text(rng, int(size), positions, neurons, layers) for size in sizes]
-
-
-def join_by_hand(texts: Sequence[Drawn]) -> Drawn:
-    """The joined text, a sequence and a document at a time."""
-    names: list[str] = []
-    tokens, labels, starts, sources, notes = [], [], [], [], {}
-    for number, text in enumerate(texts):
-        own = text.corpus
-        starts += [len(tokens) * own.shape[1] + start for start in own.document_start.tolist()]
-        sources += [(number, record) for _, record in own.document_source.tolist()]
-        names += [name for name in own.label_names if name not in names]
-        for row, label in zip(own.tokens.tolist(), own.label.tolist(), strict=True):
-            tokens.append(row)
-            labels.append(names.index(own.label_names[label]))
-        for name, note in own.notes.items():
-            known = notes.setdefault(name, {"documents": 0, "short_of_share": 0})
-            known["documents"] += note["documents"]
-            known["short_of_share"] |= note["short_of_share"]
-    corpus = Corpus(
-        np.array(tokens, np.int32), np.array(labels, np.uint16), tuple(names), np.array(starts, np.int64),
-        np.array(sources, np.int64).reshape(-1, 2), notes,
-    )  # fmt: skip
-    return Drawn(corpus, np.concatenate([text.bits for text in texts], axis=2), texts[0].layers, texts[0].per_block)
 
 
 def read_bits(path: Path) -> np.ndarray:
@@ -523,14 +461,16 @@ def test_a_text_counts_once_and_must_be_complete(two: list[Path], tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", ["none", "sparse"])
-def test_bits_that_were_dropped_cannot_be_merged(two: list[Path], tmp_path: Path, kind: str) -> None:
+def test_parts_of_a_text_go_together_by_bits_alone(two: list[Path], tmp_path: Path, kind: str) -> None:
+    """What was counted of several texts may be merged: test_merge_counts.py."""
+    other = shutil.copytree(two[1], tmp_path / "other.zarr")
     store = Store.open(two[1], write=True)
     if kind == "none":
         store.drop_bits(4)
     else:
         store.thin_bits(4, np.arange(70) % 2 == 0, {"frequency": 0.01})
-    with pytest.raises(NeurolensError, match="the bits of layer 4 were dropped once they were counted"):
-        merge(two, tmp_path / "merged.zarr")
+    with pytest.raises(NeurolensError, match="the bits of layer 4 were dropped once they were counted, and parts of"):
+        merge([two[1], other], tmp_path / "merged.zarr")
 
 
 @pytest.mark.parametrize("keep", ["all", "none"])

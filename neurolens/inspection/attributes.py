@@ -36,6 +36,7 @@ def check_attributes(seen: Findings) -> bool:
             (type(vocab) is not int or vocab < 1, f"vocab_size {brief(vocab)}", "a number above 0"),
             (not isinstance(model.get("id"), str), f"model id {brief(model.get('id'))}", "a folder or name"),
             (attrs["keep_bitmaps"] not in KEEP, f"keep_bitmaps {brief(attrs['keep_bitmaps'])}", "all, sparse or none"),
+            (attrs.get("merged") not in (None, "counts"), f"merged {brief(attrs.get('merged'))}", "counts, or nothing"),
             (not isinstance(revision, str | None), f"revision {brief(revision)}", "a commit, or null"),
             *(
                 (attrs[name] < 1, f"{name} {attrs[name]}", "a number above 0")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from neurolens.parts import FROM_BITS, PARTS
+from neurolens.parts import FROM_BITS, PARTS, due
 from neurolens.schema import Expected
 from neurolens.store import Store
 
@@ -72,7 +72,7 @@ class Findings:
     @property
     def written(self) -> bool:
         """Whether all that is counted from bits stands in the results."""
-        return set(FROM_BITS) <= self.marks.keys()
+        return set(due(self.store)) <= self.marks.keys()
 
     @property
     def complete(self) -> bool:

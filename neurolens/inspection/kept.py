@@ -56,7 +56,8 @@ def check_kept(seen: Findings, wrong: dict[int, str]) -> None:
             seen.remarks.append(f"{bits}: the bits are gone, what was counted from them is there")
             _leave_alone(seen, bits)
         elif not seen.keeps_all and not marked.any() and not seen.counted(layer):
-            seen.remarks.append(f"{bits}: of a layer that is collected again; the same 'neurolens collect' makes it")
+            command = f"the same 'neurolens {seen.store.made_by}' makes it"
+            seen.remarks.append(f"{bits}: of a layer that is collected again; {command}")
             _leave_alone(seen, bits)
     _check_scans(seen, wrong)
     before = len(seen.damages)

@@ -34,30 +34,37 @@ class Text:
         """Which blocks any of them has: bool `(layer, block)`."""
         return reduce(np.logical_or, self.done)
 
+    @property
+    def gone(self) -> list[tuple[Store, int]]:
+        """Layers of runs that lack bits, which were dropped once they were counted."""
+        return [(part, layer) for part in self.parts for layer in part.layers if not part.kept(layer).all()]
+
+    @property
+    def drops(self) -> bool:
+        """Whether bits are gone, or to go."""
+        return any(part.attrs["keep_bitmaps"] != "all" for part in self.parts) or bool(self.gone)
+
 
 @dataclass(frozen=True)
 class Whole:
-    """The run to be made: its texts, its attributes as far as they are not the corpus', its corpus."""
+    """The run to be made: its texts, its attributes as far as they are not the corpus', its corpus; whether it is made
+    of what was counted of the texts, since bits of one of them are gone."""
 
     texts: list[Text]
     spec: dict[str, Any]
     corpus: Corpus
     laid: list[Piece]
+    by_counts: bool = False
 
 
 def find_texts(stores: Sequence[Store]) -> list[Text]:
-    """The runs by text, once they are seen to go together and to have the bits of what they have marked."""
+    """The runs by text, once they are seen to go together."""
     by_text: dict[str, list[Store]] = {}
     for store in stores:
         parts = by_text.setdefault(str(store.attrs.get("corpus_fingerprint")), [])
         check_alike(stores[0], store, ONE_MODEL)
         parts.append(store)
         check_alike(parts[0], store, ONE_TEXT)
-        if gone := [layer for layer in store.layers if not store.kept(layer).all()]:
-            raise NeurolensError(
-                f"{store.path}: the bits of layer {', '.join(map(str, gone))} were dropped once they were counted, and "
-                "n-grams, contexts and design effects do not add; collect it again with --keep-bitmaps all"
-            )
     return [Text(parts, [part.progress() for part in parts]) for parts in by_text.values()]
 
 
@@ -87,12 +94,16 @@ def _facts(store: Store, names: Sequence[str]) -> dict[str, Any]:
 
 
 def join_texts(texts: list[Text], say: Say) -> Whole:
-    """What will come out of the texts one after another; of one text as it is."""
+    """What will come out of the texts one after another; of one text as it is.
+
+    By counts, if bits of a text are gone. Raises NeurolensError where its parts, which go together by bits, lack some.
+    """
     firsts = [text.parts[0] for text in texts]
     corpora = [_read_corpus(store) for store in firsts]
     spec = dict((firsts[0].metadata("") or {})["attributes"])  # in their order, which is part of the bytes
     laid = lay_out([store.blocks for store in firsts])
     if len(texts) == 1:
+        _check_bits(texts[0])
         return Whole(texts, spec, corpora[0], laid)
     for text in texts:
         _check_whole(text)
@@ -110,7 +121,10 @@ def join_texts(texts: list[Text], say: Say) -> Whole:
             f"texts of {', '.join(map(str, sizes))} sequences are not whole batches of {batch}: bits near zero may "
             "differ from those of one run over all of it, whose batches would be others"
         )
-    return Whole(texts, spec, join_corpora(corpora, [len(some) for some, _ in known]), laid)
+    by_counts = any(text.drops for text in texts)
+    if by_counts:
+        spec |= {"keep_bitmaps": "none", "merged": "counts"}
+    return Whole(texts, spec, join_corpora(corpora, [len(some) for some, _ in known]), laid, by_counts)
 
 
 def _read_corpus(store: Store) -> Corpus:
@@ -130,8 +144,14 @@ def _check_whole(text: Text) -> None:
             f"{named}: {marks.sum()} of {marks.size} blocks of layers are collected; a text is joined to others once "
             "all of it is: give the same 'neurolens collect' command again to continue, then merge"
         )
-    if (keep := text.parts[0].attrs["keep_bitmaps"]) != "all":
-        raise NeurolensError(f"{named}: kept bitmaps are {keep}, expected all; collect the text again with all")
+
+
+def _check_bits(text: Text) -> None:
+    for part, layer in text.gone:
+        raise NeurolensError(
+            f"{part.path}: the bits of layer {layer} were dropped once they were counted, and parts of one text go "
+            "together by bits; collect it again with --keep-bitmaps all"
+        )
 
 
 def _provenance(store: Store, corpus: Corpus) -> tuple[list[Any], list[dict[str, Any]]]:

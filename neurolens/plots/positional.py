@@ -187,13 +187,15 @@ def training(spec: FigureSpec, runs: Sequence[Positions], *, most_numbers: int =
     A panel a type, strong and weak ones beside each other; of up to `most_numbers` runs they have their numbers.
     """
     meaning, rest = position_rules(runs)
-    levels = sorted({run.rules["confidence"] for run in runs})
+    levels = sorted({run.rules["confidence"] for run in runs if "confidence" in run.rules})
     confidence = " or ".join(f"{level:.0%}" for level in levels)
     caption = (
         f"{meaning} Bars are the positional neurons of a run in all layers recorded; runs in the order they were given,"
-        " as of steps in training or variants of a model; they compare if their layers and texts are the same. Thin"
-        f" bars: {confidence} intervals, of sequences drawn anew (bootstrap). Each panel has its own scale."
+        " as of steps in training or variants of a model; they compare if their layers and texts are the same."
     )
+    if levels:
+        caption += f" Thin bars: {confidence} intervals, of sequences drawn anew (bootstrap)."
+    caption += " Each panel has its own scale."
     names = run_names(runs, most=1.6)
     turned = max(width(name, 9) for name in names) > (WIDTH / 2 - 0.6) / len(runs) - 0.1
     x, spare = np.arange(len(runs)), max(0, 3 - len(runs)) / 2  # few bars stay narrow

@@ -93,7 +93,7 @@ def _draw_clearest(ax: Axes, run: Positions, kind: str, strength: str) -> str:
     ax.plot(x, 100 * smoothed, color=COLOUR[kind], linewidth=1.5)
     told = [
         f"{run['mi_corrected'][row]:.2f}",
-        f"{run['stability'][row]:.0%}",
+        *([f"{stable:.0%}"] if (stable := run["stability"][row]) == stable else []),  # NaN: nothing to resample
         *(["rough"] if run["rough"][row] else []),
     ]
     return f"{IN_WORDS[kind]}, {strength}\n{run['layer'][row]}.{run['neuron'][row]}: {', '.join(told)}"
