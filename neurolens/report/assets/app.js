@@ -216,6 +216,6 @@ const App = (() => {
       idle(() => page.runs[0].open().then((each) => idle(() => [each.folded, each.users])).catch(() => {}));
     });
   }
-  return { start };
+  return { start, get run() { return run; } };
 })();
 App.start();

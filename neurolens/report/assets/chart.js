@@ -30,13 +30,12 @@ const Chart = (() => {
     return Number.isInteger(value) ? Text.count(value) : Text.decimal(value);
   }
 
-  /* Series names of several runs may begin with their run's name, which is shown otherwise here. */
+  /* Series names may begin with their run's name, which is shown otherwise here. */
   function bare(chart, names) {
-    if (new Set(chart.series.map((each) => each.run)).size < 2) return chart;
     const strip = (each) => {
       const name = Text.name(each.name);
       const run = names(each.run);
-      return name === run ? "" : name.startsWith(`${run} · `) ? name.slice(run.length + 3) : name;
+      return run && name === run ? "" : name.startsWith(`${run} · `) ? name.slice(run.length + 3) : name;
     };
     return { ...chart, series: chart.series.map((each) => ({ ...each, name: strip(each) })) };
   }
@@ -52,6 +51,7 @@ const Chart = (() => {
     const label = (each) => (runs.length > 1 ? (kinds.length > 1 ? `${names(each.run)}: ` : "") : "")
       + (runs.length > 1 && kinds.length === 1 ? names(each.run) : Text.name(each.name));
     const look = (each, by, short) => ({ ...each, label: label(each), short,
+      dash: each.dash && by === "name",
       colour: (by === "run" ? runs.indexOf(each.run) : kinds.indexOf(each.name)) % COLOURS });
     const of = (test, by, title, short) => ({ title, series: chart.series.filter(test).map((each) => look(each, by, short(each))) });
     if (chart.kind === "stack" || chart.kind === "heat") {
@@ -292,12 +292,12 @@ const Chart = (() => {
     const legend = chart.kind === "heat"
       ? el("div", { class: "legend" }, format(chart.y, span[0]), el("i", { class: "ramp" }), format(chart.y, span[1]))
       : seen.size > 1 ? el("div", { class: "legend" }, [...seen].map(([name, each]) =>
-        el("span", null, el("i", { class: `swatch s${each.colour}${each.dash && !several ? " dash" : ""}` }), el("bdi", null, name)))) : null;
+        el("span", null, el("i", { class: `swatch s${each.colour}${each.dash ? " dash" : ""}` }), el("bdi", null, name)))) : null;
     const frame = el("div", { class: "frame" }, body, tip);
     if (!full) return el("figure", { class: "chart bare" }, legend, frame);
     const details = el("details", { class: "numbers", toggle: () => details.open && details.children.length < 2 && details.append(numbers(chart, names)) },
       el("summary", null, "Numbers"));
-    return el("figure", { class: "chart", id: null, "data-chart": chart.id }, el("figcaption", null, el("h3", null, Text.name(chart.title)),
+    return el("figure", { class: `chart${several ? " wide" : ""}`, "data-chart": chart.id }, el("figcaption", null, el("h3", null, Text.name(chart.title)),
       el("p", { class: "what" }, Text.name(chart.y.label), chart.y.percent ? " (%)" : "", el("span", { class: "source" }, Text.name(chart.source)))),
     legend, frame, chart.note ? el("p", { class: "note" }, Text.name(chart.note)) : null, details);
   }

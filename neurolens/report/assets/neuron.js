@@ -28,12 +28,13 @@ const Neuron = (() => {
     const share = (on) => (known && activations ? `${Text.percent(on / activations)} of its activations (${Text.count(on)} of ${Text.count(activations)})`
       : `${Text.plural(on, "activation")}${known ? "" : "; of how many is not known"}`);
     const least = Math.max(1, rules.min_occurrences ?? 1, rules.support_occurrences ?? 5);
+    const part = !detector && triggers.filter((each) => each.n === n && each.member).length < covering; // fewer are shown
     const sure = covered.filter((each) => each.total >= least);
     const found = [[covering >= 1 && covering <= limit, covering ? `${Text.plural(covering, word)} ${covering === 1 ? "accounts" : "account"} for ${coverage}% of its activations` : `it is active on no ${word}`,
       ` (covering number; a detector: at most ${limit})`]];
     if (!found[0][0]) return { detector, found };
     found.push([known ? covered.length > 0 && 100 * sum(covered) >= coverage * activations : detector,
-      covered.length ? `Covered ${word}s – it is active on ≥ ${rules.rate ?? rules.min_rate ?? 95}% of their occurrences – account for ${share(sum(covered))}` : `It is active on no ${word} nearly always`,
+      covered.length ? `Covered ${word}s${part ? " among those shown" : ""} – it is active on ≥ ${rules.rate ?? rules.min_rate ?? 95}% of their occurrences – account for ${share(sum(covered))}` : `It is active on no ${word}${part ? " of those shown" : ""} nearly always`,
       ` (at least ${coverage}%)`]);
     if (detector) {
       found.push([run.has_flag(row, `${flag}_supported`), `Well supported: those that occur ≥ ${least} times alone account for ${share(sum(sure))}`,
@@ -47,7 +48,7 @@ const Neuron = (() => {
     const { meta, table } = run;
     const [n, active] = [meta.n_tokens, table.activations[row]];
     const groups = [];
-    const add = (title, holds, found) => groups.push(el("div", { class: holds ? "holds" : "" }, el("dt", null, title, el("span", { class: "verdict" }, holds ? "yes" : "no")),
+    const add = (title, holds, found) => groups.push(el("div", { class: holds ? "holds" : "" }, el("dt", null, Text.capital(title), el("span", { class: "verdict" }, holds ? "yes" : "no")),
       found.map(([ok, ...text]) => el("dd", { class: ok === null ? "open" : ok ? "ok" : "fails" }, el("span", { class: "unseen" }, ok === null ? "" : ok ? "holds: " : "does not hold: "), text))));
     const dead = run.has_flag(row, "dead");
     add("Dead", dead, [dead ? [true, `Silent on ${Text.count(n)} tokens: frequency < 3/n = ${Text.percent(3 / n)} with 95% confidence`]
@@ -117,7 +118,7 @@ const Neuron = (() => {
       const holder = el("div", null, draw(of.slice(0, FEW)));
       const button = of.length > FEW ? el("button", { type: "button", class: "more", click: () => { holder.replaceChildren(draw(of)); button.remove(); } },
         `All ${of.length} ${Classes.GRAMS[n - 1]}s`) : null;
-      tables.push(el("div", { class: "of-length" }, el("h3", null, `${Classes.GRAMS[n - 1]}s`), holder, button));
+      tables.push(el("div", { class: "of-length" }, el("h3", null, Text.capital(`${Classes.GRAMS[n - 1]}s`)), holder, button));
     }
     return tables.length ? tables : el("p", { class: "quiet" }, run.has("ngrams") ? "None: it is active on no text." : "N-grams are not analysed.");
   }
@@ -172,7 +173,7 @@ const Neuron = (() => {
     const list = (name) => {
       const ids = arrays[name].subarray(at * width, (at + 1) * width);
       const sizes = arrays[`${name}_projection`].subarray(at * width, (at + 1) * width);
-      return el("div", null, el("h3", null, name), el("ol", { class: "written" }, Array.from(ids, (id, i) => (id < 0 ? null
+      return el("div", null, el("h3", null, Text.capital(name)), el("ol", { class: "written" }, Array.from(ids, (id, i) => (id < 0 ? null
         : el("li", { class: own.has(id) ? "own" : null, title: own.has(id) ? "one of its triggers" : null }, Dom.token(run, id),
           own.has(id) ? el("span", { class: "badge detector" }, "trigger") : null, el("span", { class: "value" }, Text.signed(sizes[i])))))));
     };
@@ -223,9 +224,9 @@ const Neuron = (() => {
         Number.isNaN(low) || Number.isNaN(high) ? "" : ` (${Text.percent(low)} – ${Text.percent(high)})`, `: ${Text.count(table.activations[row])} of ${Text.count(meta.n_tokens)}`]),
       el("div", { class: "columns" },
         el("div", { class: "main" }, Dom.section("Triggers", triggerTables(run, triggers)), contexts(run, text, arrays, local),
-          others.length ? Dom.section("Others with the same triggers", Dom.table("Neurons with the same triggers", [["neuron", ""], ["classes", ""], ["frequency", "number"], ["in common", "wide"]],
+          others.length ? Dom.section("Others with the same triggers", Dom.table("Neurons with the same triggers", [["neuron", ""], ["classes", "marks"], ["frequency", "number"], ["in common", "shared"]],
             others.map(([other, shared]) => [el("a", { href: run.href(run.name(other)) }, run.name(other)), Classes.badges(run, other, true), Text.percent(table.frequency[other]),
-              el("span", { class: "gram spaced" }, shared.slice(0, 6).map((id) => Dom.token(run, id)), shared.length > 6 ? ` +${shared.length - 6}` : "")]), { class: "plain" })) : null),
+              el("span", { class: "gram spaced" }, shared.slice(0, 4).map((id) => Dom.token(run, id)), shared.length > 4 ? ` +${shared.length - 4}` : "")]), { class: "plain" })) : null),
         el("aside", null, Dom.section("Why", why(run, row, triggers, arrays, local)), byPosition(run, row, arrays, local), byLabel(run, row, arrays, local), writes(run, row, triggers, arrays, local))));
   }
   return { view, gram, wilson };

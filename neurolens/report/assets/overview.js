@@ -31,7 +31,7 @@ const Overview = (() => {
       el("bdi", null, Classes.describe(run, id)[0]), link({ class: id }, meta.totals[id]), Text.percent(meta.totals[id] / all),
       ...meta.by_layer[id].map((number, i) => el("span", { class: "heat", style: { "--p": `${(100 * Math.sqrt(number / size)).toFixed(1)}%` },
         title: `layer ${meta.layers[i]}: ${Text.percent(number / size)}` }, link({ class: id, layer: meta.layers[i] }, number)))]);
-    const columns = [["class", "sticky"], ["neurons", "number"], ["share", "number"], ...meta.layers.map((layer, i) => [i ? `${layer}` : `layer ${layer}`, "number cell"])];
+    const columns = [["class", "sticky"], ["neurons", "number"], ["share", "number"], ...meta.layers.map((layer) => [`L${layer}`, "number cell"])];
     return Dom.table(`Neurons by class and layer: ${Text.name(meta.name)}`, columns, rows, { class: "plain classes" });
   }
 
@@ -48,11 +48,7 @@ const Overview = (() => {
       const each = series.find(({ rows }) => rows);
       if (each) location.hash = runs[each.run].href(`neurons?${new URLSearchParams({ class: each.rows.class, layer: value })}`);
     });
-    const figures = page.charts.map((chart) => {
-      const figure = Chart.figure(chart, names, { follow: follow(chart) });
-      if (new Set(chart.series.map((each) => each.run)).size > 1 || chart.series.length > 7) figure.classList.add("wide");
-      return figure;
-    });
+    const figures = page.charts.map((chart) => Chart.figure(chart, names, { follow: follow(chart) }));
     return el("div", { class: "overview" },
       el("h1", { tabindex: -1 }, Dom.name(page.title)),
       el("p", { class: "lead" }, runs.map((run, i) => [i ? " · " : "", el("a", { href: run.href("neurons") },

@@ -30,15 +30,15 @@ const Table = (() => {
         (row) => { const value = table.covering[row * meta.grams + n]; return value ? Text.count(value) : "–"; }];
     }
     if (table.suppression && run.has("updates")) {
-      found.suppression = ["at triggers", "centred projection of its value vector at its triggers; below 0 it pushes them down", () => table.suppression,
-        (row) => Text.signed(table.suppression[row])];
+      found.suppression = ["projection", "centred projection of its value vector at its triggers; below 0 it pushes them down", () => table.suppression,
+        (row) => Text.fixed(table.suppression[row])];
     }
     if (table.position_mi) {
       found.position = ["position", "mutual information with the position, in nats, beyond chance", () => table.position_mi,
-        (row) => Text.decimal(table.position_mi[row])];
+        (row) => Text.fixed(table.position_mi[row])];
     }
     if (table.label_mi) {
-      found.label = ["label", "mutual information with the label, in nats, beyond chance", () => table.label_mi, (row) => Text.decimal(table.label_mi[row])];
+      found.label = ["label", "mutual information with the label, in nats, beyond chance", () => table.label_mi, (row) => Text.fixed(table.label_mi[row])];
     }
     return found;
   }
@@ -247,9 +247,8 @@ const Table = (() => {
         el("button", { type: "button", title: why, click: () => sorts(id) }, title, el("span", { class: "arrow", "aria-hidden": "true" })))]);
       this.head = el("thead", null, el("tr", { "aria-rowindex": 1 }, this.heads.map(([, head]) => head)));
       this.body = el("tbody");
-      const wide = { colspan: this.heads.length };
-      this.before = el("td", wide);
-      this.after = el("td", wide);
+      this.before = el("td");
+      this.after = el("td");
       const space = (cell) => el("tbody", { class: "space", "aria-hidden": "true" }, el("tr", null, cell));
       this.table = el("table", { class: "neurons" }, el("caption", { class: "unseen" }, `Neurons of ${Text.name(run.meta.name)}`), this.head,
         space(this.before), this.body, space(this.after));

@@ -98,7 +98,9 @@ const Text = (() => {
     if (value !== 0 && Math.abs(value) < 0.5 * 10 ** -digits) return power(value).replace("-", "−");
     return trim(value.toFixed(digits)).replace("-", "−");
   }
+  const fixed = (value, digits = 3) => (Number.isNaN(value) ? "–" : value.toFixed(digits).replace(/^-(?=0\.0+$)/, "").replace("-", "−"));
+  const capital = (word) => word.charAt(0).toUpperCase() + word.slice(1);
   const signed = (value, digits = 2) => (value > 0 ? "+" : "") + decimal(value, digits);
 
-  return { pieces, ofBytes, name, flat, stream, all, count, plural, percent, decimal, signed };
+  return { pieces, ofBytes, name, flat, stream, all, count, plural, percent, decimal, fixed, signed, capital };
 })();

@@ -2,7 +2,7 @@
 /* Token: which neurons have it in a trigger, and which of them detect it. */
 const Token = (() => {
   const { el } = Dom;
-  const MOST = 200; // triggers listed at first
+  const MOST = 60; // triggers listed at first
 
   /* The page of a token of an open run. */
   async function view(run, id) {
@@ -27,7 +27,7 @@ const Token = (() => {
         Neuron.gram(run, each.tokens), [Text.count(each.on), el("span", { class: "quiet" }, ` of ${Text.count(each.total)}`)],
         el("span", null, Dom.bar(rate, low), el("span", { class: "value" }, Text.percent(rate)), el("span", { class: "quiet low" }, ` ≥ ${Text.percent(low)}`)), Classes.badges(run, each.row, true)];
     };
-    const columns = [["neuron", ""], ["", ""], ["trigger", "wide"], ["active of occurrences", "number"], ["rate, lower bound", "rate"], ["classes", ""]];
+    const columns = [["neuron", ""], ["", ""], ["trigger", "some"], ["active of occurrences", "number"], ["rate, lower bound", "rate"], ["classes", "marks"]];
     const draw = (some) => Dom.table("Neurons with this token in a trigger", columns, some.map(cells), { class: "plain" });
     const holder = el("div", null, draw(found.slice(0, MOST)));
     const more = found.length > MOST ? el("button", { type: "button", class: "more", click: () => { holder.replaceChildren(draw(found)); more.remove(); } }, `All ${Text.count(found.length)}`) : null;
