@@ -69,11 +69,11 @@ const App = (() => {
       heading?.setAttribute("tabindex", "-1");
       if (now > 1) heading?.focus({ preventScroll: true });
     }
-    if (asked.view === "neurons" && !same) Table.of(run).restore?.();
+    if (content.classList.contains("table-view") && !same) Table.of(run).restore();
     const what = { neuron: `${asked.layer}.${asked.neuron} · `, token: `token ${asked.id} · `, neurons: "Neurons · " }[asked.view] ?? "";
     document.title = what + Text.name(page.title);
     for (const [view, link] of Object.entries(links)) {
-      link.href = view === "neurons" ? run.href(run.opened && run.size !== undefined ? Table.of(run).route : "neurons") : run.href("overview");
+      link.href = run.href(view === "neurons" && run.size !== undefined ? Table.of(run).route : view);
       if (view === asked.view) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }

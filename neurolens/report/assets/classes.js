@@ -3,7 +3,7 @@
 const Classes = (() => {
   const GRAMS = ["token", "bigram", "trigram", "fourgram", "fivegram"]; // in words, by n − 1
   const COLUMNS = ["unigram", ...GRAMS.slice(1)]; // in names of flags
-  const TYPES = { oscillatory: "oscillatory", both_extremes: "both extremes", one_extreme: "one extreme", other: "other type" };
+  const TYPES = { __proto__: null, oscillatory: "oscillatory", both_extremes: "both extremes", one_extreme: "one extreme", other: "other type" };
   const { el } = Dom;
 
   /* id → [name, tone]: the tone colours a badge. */
@@ -18,7 +18,7 @@ const Classes = (() => {
     if (kind === "label_only") return [label === null ? "one label only" : `only in ${label}`, "label"];
     if (kind === "label_silent") return [label === null ? "silent in one label" : `silent in ${label}`, "label"];
     if (TYPES[id]) return [TYPES[id], "position"];
-    return { dead: ["dead", "dead"], dead_but_bos: ["only </s>", "dead"], positional: ["positional", "position"],
+    return { __proto__: null, dead: ["dead", "dead"], dead_but_bos: ["only </s>", "dead"], positional: ["positional", "position"],
       suppresses: ["suppresses triggers", "update"], weak: ["weak", "position"], strong: ["strong", "position"],
       none: ["none of these", "none"] }[id] ?? [Text.name(id), "none"];
   }

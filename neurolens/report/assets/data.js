@@ -67,7 +67,7 @@ const Data = (() => {
   class Run {
     constructor(meta, number) {
       Object.assign(this, { meta, number });
-      this.bits = Object.fromEntries(meta.flags.map((flag, i) => [flag, (1 << i) >>> 0]));
+      this.bits = Object.assign(Object.create(null), ...meta.flags.map((flag, i) => ({ [flag]: (1 << i) >>> 0 })));
     }
     has(part) { return this.meta.parts.includes(part); }
     href(route) { return `#${this.number ? `${this.number}:` : ""}${route}`; }

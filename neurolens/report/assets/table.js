@@ -12,6 +12,7 @@ const Table = (() => {
   function columns(run) {
     const { table, meta } = run;
     const found = {
+      __proto__: null,
       neuron: ["neuron", "layer.neuron", () => Float64Array.from({ length: run.size }, (_, row) => row),
         (row) => el("a", { href: run.href(run.name(row)), class: "id" }, run.name(row))],
       classes: ["classes", "what it is by the rules", () => Float64Array.from(table.flags, (flags) => flags || NaN),
@@ -147,9 +148,10 @@ const Table = (() => {
       const [first, last] = [Math.max(0, Math.min(top, size) - SPARE), Math.min(size, top + sight + SPARE)];
       const above = squeezed ? Math.max(0, Math.min(scroller.scrollTop, total - (last - first) * HEIGHT)) : first * HEIGHT;
       const focused = document.activeElement;
+      let lost = false;
       for (const [place, row] of this.shown) {
         if (place >= first && place < last) continue;
-        if (row.contains(focused)) scroller.focus({ preventScroll: true });
+        lost ||= row.contains(focused);
         row.remove();
         this.shown.delete(place);
       }
@@ -163,6 +165,7 @@ const Table = (() => {
       }
       this.before.style.height = `${above}px`;
       this.after.style.height = `${Math.max(0, total - above - (last - first) * HEIGHT)}px`;
+      if (lost) scroller.focus({ preventScroll: true });
     }
     draw_row(place) {
       const row = this.rows[place];
