@@ -211,7 +211,7 @@ def test_rows_are_in_the_document_only_while_they_are_in_sight(look, html, made)
     assert page.get_attribute("table.neurons", "aria-rowcount") == str(size + 1)
     assert len(in_sight(page)) < 60
     page.evaluate("document.querySelector('.window').scrollTop = 200 * 34")
-    page.wait_for_function("document.querySelector('tr[data-place=\"200\"]')")
+    page.wait_for_function("() => document.querySelector('tr[data-place=\"200\"]')")
     row = page.locator("tr[data-place='200']")
     assert row.get_attribute("aria-rowindex") == "202" and row.locator("a.id").inner_text() == "1.50"
     assert abs(row.bounding_box()["y"] - page.locator(".window").bounding_box()["y"]) < 40
@@ -260,7 +260,7 @@ def test_filters_are_typed_and_the_address_follows(look, html, made):
     page.get_by_role("searchbox").fill("␣The")
     page.get_by_label("frequency from").fill("0.5")
     page.get_by_label("layer", exact=True).select_option("1")
-    page.wait_for_function("location.hash.includes('layer=1')")
+    page.wait_for_function("() => location.hash.includes('layer=1')")
     assert page.url.endswith("#neurons?layer=1&low=0.005&text=%E2%90%A3The")
     rows = listed(page)
     page.reload()
@@ -395,7 +395,7 @@ def test_everything_is_reached_by_keys(look, html, made):
     page.keyboard.press("g")
     page.keyboard.type("2.17")
     page.keyboard.press("Enter")
-    page.wait_for_function("location.hash === '#2.17'")
+    page.wait_for_function("() => location.hash === '#2.17'")
     page.keyboard.press("/")
     page.keyboard.type("class")
     page.wait_for_selector("[role=option]")
@@ -414,7 +414,7 @@ def test_everything_is_reached_by_keys(look, html, made):
     page.keyboard.press("End")
     assert page.evaluate("document.activeElement.textContent") == "3.149"
     page.keyboard.press("Enter")
-    page.wait_for_function("location.hash === '#3.149'")
+    page.wait_for_function("() => location.hash === '#3.149'")
     page.keyboard.press("d")
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.keyboard.press("d")
@@ -516,7 +516,7 @@ def test_several_runs_have_their_own_tables_and_neurons(look):
     assert page.locator(".legend", has_text="one").locator("text=two").count() >= 1
     assert page.locator("table.classes").count() == 2
     page.get_by_label("run", exact=True).select_option("1")
-    page.wait_for_function("location.hash === '#1:overview'")
+    page.wait_for_function("() => location.hash === '#1:overview'")
     go(page, "1:neurons?class=dead")
     assert page.inner_text(".hits").startswith(f"{int((runs[1].table['flags'] & 1).sum())} of 22 neurons")
     assert "This page has 22 of 60 neurons" in page.inner_text(".limits")

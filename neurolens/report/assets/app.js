@@ -184,6 +184,7 @@ const App = (() => {
       page = Data.read();
     } catch (error) {
       main.replaceChildren(problem(error));
+      document.documentElement.dataset.shown = "0";
       return;
     }
     links = { overview: el("a", { href: "#overview" }, "Overview"), neurons: el("a", { href: "#neurons" }, "Neurons") };

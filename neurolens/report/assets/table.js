@@ -147,6 +147,7 @@ const Table = (() => {
         : Math.floor(scroller.scrollTop / HEIGHT);
       const [first, last] = [Math.max(0, Math.min(top, size) - SPARE), Math.min(size, top + sight + SPARE)];
       const above = squeezed ? Math.max(0, Math.min(scroller.scrollTop, total - (last - first) * HEIGHT)) : first * HEIGHT;
+      const kept = scroller.scrollTop;
       const focused = document.activeElement;
       let lost = false;
       for (const [place, row] of this.shown) {
@@ -165,6 +166,7 @@ const Table = (() => {
       }
       this.before.style.height = `${above}px`;
       this.after.style.height = `${Math.max(0, total - above - (last - first) * HEIGHT)}px`;
+      if (scroller.scrollTop !== kept) scroller.scrollTop = kept; // while rows were gone there may have been less to scroll
       if (lost) scroller.focus({ preventScroll: true });
     }
     draw_row(place) {
@@ -273,7 +275,10 @@ const Table = (() => {
         for (let row = 0; row < run.size; row++) if (test(row)) found++;
         return el("option", { value: id }, `${Classes.describe(run, id)[0]} (${Text.count(found)})`);
       })));
-      const field = (label, input) => el("label", null, el("span", null, label), input);
+      const field = (label, input) => {
+        if (!input.hasAttribute("aria-label")) input.setAttribute("aria-label", label);
+        return el("label", null, el("span", null, label), input);
+      };
       const share = (key) => el("input", { type: "text", inputmode: "decimal", size: 6, placeholder: key === "low" ? "0" : "100", "aria-label": `frequency ${key === "low" ? "from" : "to"}, percent`,
         input: (event) => {
           const text = event.target.value.trim().replace("%", "").replace(",", ".");
