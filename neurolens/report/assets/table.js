@@ -8,14 +8,21 @@ const Table = (() => {
   const NOTHING = { class: "", layer: "", low: "", high: "", text: "", sort: "neuron" };
   const tables = new Map(); // run number → Table, kept so that coming back finds it as it was
 
+  /* Numbers of rows by a function of them. (`from` of typed arrays would take ten times as long.) */
+  function numbers(run, of) {
+    const found = new Float64Array(run.size);
+    for (let row = 0; row < run.size; row++) found[row] = of(row);
+    return found;
+  }
+
   /* Columns of a run: id → [title, explanation, key(run): numbers to sort by (NaN last), cell(run, row)]. */
   function columns(run) {
     const { table, meta } = run;
     const found = {
       __proto__: null,
-      neuron: ["neuron", "layer.neuron", () => Float64Array.from({ length: run.size }, (_, row) => row),
+      neuron: ["neuron", "layer.neuron", () => numbers(run, (row) => row),
         (row) => el("a", { href: run.href(run.name(row)), class: "id" }, run.name(row))],
-      classes: ["classes", "what it is by the rules", () => Float64Array.from(table.flags, (flags) => flags || NaN),
+      classes: ["classes", "what it is by the rules", () => numbers(run, (row) => table.flags[row] || NaN),
         (row) => Classes.badges(run, row, true)],
       frequency: ["frequency", "share of tokens it is active on; the bar is logarithmic, from a millionth to all", () => table.frequency,
         (row) => [el("span", { class: "value" }, Text.percent(table.frequency[row])),
@@ -27,7 +34,7 @@ const Table = (() => {
     }
     for (let n = 0; n < meta.grams; n++) {
       found[Classes.COLUMNS[n]] = [`${Classes.GRAMS[n]}s`, `covering number: how many ${Classes.GRAMS[n]}s account for ${meta.rules.coverage ?? 95}% of its activations`,
-        () => Float64Array.from({ length: run.size }, (_, row) => table.covering[row * meta.grams + n] || NaN),
+        () => numbers(run, (row) => table.covering[row * meta.grams + n] || NaN),
         (row) => { const value = table.covering[row * meta.grams + n]; return value ? Text.count(value) : "–"; }];
     }
     if (table.suppression && run.has("updates")) {
@@ -50,14 +57,15 @@ const Table = (() => {
     const { folded } = run;
     used.sort((a, b) => (folded[a] < folded[b] ? -1 : folded[a] > folded[b] ? 1 : a - b));
     const place = new Map(used.map((id, i) => [id, i]));
-    return Float64Array.from(run.table.trigger, (id) => place.get(id) ?? NaN);
+    return numbers(run, (row) => place.get(run.table.trigger[row]) ?? NaN);
   }
 
   /* Rows in rising (falling) order of their keys, equal ones as they are, NaN last: a float32 key, as an integer of the
      same order, and the row fit one float64, and those are sorted without a comparison in JavaScript. */
   function order(keys, falling) {
     const size = keys.length;
-    const floats = Float32Array.from(keys, (key) => key + 0);
+    const floats = new Float32Array(size);
+    for (let row = 0; row < size; row++) floats[row] = keys[row] + 0;
     const bits = new Uint32Array(floats.buffer);
     const packed = new Float64Array(size);
     for (let row = 0; row < size; row++) {
@@ -67,7 +75,9 @@ const Table = (() => {
       packed[row] = key * 2097152 + row;
     }
     packed.sort();
-    return Uint32Array.from(packed, (value) => value % 2097152);
+    const rows = new Uint32Array(size);
+    for (let i = 0; i < size; i++) rows[i] = packed[i] % 2097152;
+    return rows;
   }
 
   class View {
@@ -95,7 +105,7 @@ const Table = (() => {
     /* Rows of the state, in its order → `this.rows`; then draws. */
     filter() {
       const { run, state } = this;
-      const { layer, frequency, search_start: start, search_token: token } = run.table;
+      const { frequency, search_token: token } = run.table;
       const keep = new Uint8Array(run.size).fill(1);
       const drop = (test) => { for (let row = 0; row < run.size; row++) if (keep[row] && !test(row)) keep[row] = 0; };
       if (state.layer !== "") {
@@ -109,13 +119,16 @@ const Table = (() => {
       if (state.text && token) {
         if (this.matches[0] !== state.text) this.matches = [state.text, run.matching(state.text)];
         const [, match] = this.matches;
-        const hit = new Set();
-        drop((row) => {
-          let any = false;
-          for (let k = start[row]; k < start[row + 1]; k++) if (match[token[k]]) { any = true; hit.add(token[k]); }
-          return any;
-        });
-        tokens = ` · ${Text.plural(hit.size, "token")} with this text`;
+        const { start, owner } = run.users;
+        const hit = new Uint8Array(run.size);
+        let used = 0;
+        for (let id = 0; id < match.length; id++) {
+          if (!match[id] || start[id] === start[id + 1]) continue;
+          used++;
+          for (let k = start[id]; k < start[id + 1]; k++) hit[owner[k]] = 1;
+        }
+        for (let row = 0; row < run.size; row++) keep[row] &= hit[row];
+        tokens = ` · ${Text.plural(used, "token")} of triggers with this text`;
       }
       const all = this.order(state.sort);
       const rows = new Uint32Array(run.size);
