@@ -9,11 +9,11 @@ const Chart = (() => {
   const format = (axis, value) => (value === null || value === undefined ? "–"
     : axis.percent ? Text.percent(value) : Number.isInteger(value) ? Text.count(value) : Text.decimal(value));
 
-  /* At most about `most` round numbers that span low … high. */
-  function ticks(low, high, most) {
-    const raw = (high - low || 1) / most;
+  /* At most about `most` round numbers that span low … high; whole ones if asked for. */
+  function ticks(low, high, most, whole = false) {
+    const raw = Math.max((high - low || 1) / most, whole ? 1 : 0);
     const power = 10 ** Math.floor(Math.log10(raw));
-    const step = power * [1, 2, 2.5, 5, 10].find((each) => each * power >= raw * 0.999);
+    const step = power * (whole ? [1, 2, 5, 10] : [1, 2, 2.5, 5, 10]).find((each) => each * power >= raw * 0.999);
     const found = [];
     for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k++) found.push(Number((k * step).toPrecision(12)));
     return [found, step];
@@ -52,7 +52,7 @@ const Chart = (() => {
       + (runs.length > 1 && kinds.length === 1 ? names(each.run) : Text.name(each.name));
     const look = (each, by, short) => ({ ...each, label: label(each), short,
       dash: each.dash && by === "name",
-      colour: (by === "run" ? runs.indexOf(each.run) : kinds.indexOf(each.name)) % COLOURS });
+      colour: each.colour ?? (by === "run" ? runs.indexOf(each.run) : kinds.indexOf(each.name)) % COLOURS });
     const of = (test, by, title, short) => ({ title, series: chart.series.filter(test).map((each) => look(each, by, short(each))) });
     if (chart.kind === "stack" || chart.kind === "heat") {
       return runs.map((run) => of((each) => each.run === run, "name", runs.length > 1 ? names(run) : "", (each) => Text.name(each.name)));
@@ -93,7 +93,8 @@ const Chart = (() => {
     const values = union(chart, series);
     const named = values.some((value) => typeof value === "string");
     const heat = chart.kind === "heat";
-    const [steps, step] = chart.y.log ? [powers(low, high), 0] : ticks(low, high, height > 130 ? 4 : 2);
+    const [steps, step] = chart.y.log ? [powers(low, high), 0] : ticks(low, high, height > 130 ? 4 : 2,
+      !chart.y.percent && chart.series.every((each) => each.y.every((value) => value === null || Number.isInteger(value))));
     if (!chart.y.log && !heat) {
       high = Math.max(high, step * Math.ceil(high / step - 1e-9) * (high < 0.98 * step * Math.ceil(high / step) ? 0 : 1));
       low = Math.min(low, step * Math.floor(low / step + 1e-9));

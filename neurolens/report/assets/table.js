@@ -311,7 +311,7 @@ const Table = (() => {
           el("span", { class: "range" }, field("frequency, %", this.inputs.low), el("span", null, "–"), this.inputs.high),
           run.table.search_token ? field("triggers", this.inputs.text) : null,
           el("button", { type: "button", class: "plain", click: () => this.change({ ...NOTHING, sort: this.state.sort }) }, "Clear")),
-        this.hits, el("p", { class: "print-note" }, "Printed are the rows that were in sight."), this.scroller);
+        this.hits, el("p", { class: "print-note" }, "Printed are the rows in sight and a few around them."), this.scroller);
     }
     /* After it is in the document again. */
     restore() {

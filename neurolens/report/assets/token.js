@@ -18,8 +18,8 @@ const Token = (() => {
     const layers = run.meta.layers;
     const counts = (test) => layers.map((layer) => rows.filter((row) => run.table.layer[row] === layer && test(row)).length);
     const chart = { id: "layers", title: "Neurons by layer", kind: "stack", x: { label: "layer", values: layers }, y: { label: "neurons" },
-      series: [{ name: "detect it", run: run.number, x: layers, y: counts((row) => detecting.has(row)) },
-        { name: "are often active on it", run: run.number, x: layers, y: counts((row) => !detecting.has(row)) }] };
+      series: [{ name: "detect it", colour: 2, run: run.number, x: layers, y: counts((row) => detecting.has(row)) },
+        { name: "are often active on it", colour: 5, run: run.number, x: layers, y: counts((row) => !detecting.has(row)) }] };
     const cells = (each) => {
       const low = Neuron.wilson(each.on, each.total, run.meta.rules.wilson_z);
       const rate = each.total ? each.on / each.total : 0;
