@@ -180,21 +180,26 @@ const Neuron = (() => {
     return Dom.section("What it writes", el("p", { class: "quiet" }, "Tokens that its value vector promotes and suppresses most."), el("div", { class: "two" }, list("promoted"), list("suppressed")));
   }
 
-  /* Rows that share triggers, weighted by how rare these are among neurons: [[row, tokens], …], most alike first. */
-  function like(run, row) {
+  /* Rows that share triggers: [[row, tokens], …], most alike first. A token counts by how rare it is among neurons, and
+     by this one's activations on it. */
+  function like(run, row, triggers) {
     const { search_start: start, search_token: token } = run.table;
     if (!token) return [];
     const weight = (id) => Math.log(1 + run.size / run.usersOf(id).length);
-    const own = token.subarray(start[row], start[row + 1]);
+    const tokens = triggers.filter((each) => each.n === 1);
+    const total = tokens.reduce((sum, each) => sum + each.on, 1);
+    const shares = new Map(tokens.map((each) => [each.tokens[0], each.on / total]));
+    const value = (id) => weight(id) * (0.02 + (shares.get(id) ?? 0));
+    const own = [...token.subarray(start[row], start[row + 1])].sort((a, b) => value(b) - value(a) || a - b);
     const score = new Map();
     for (const id of own) {
-      const each = weight(id);
+      const each = value(id);
       for (const other of run.usersOf(id)) if (other !== row) score.set(other, (score.get(other) ?? 0) + each);
     }
     const norm = (of) => Math.sqrt(token.subarray(start[of], start[of + 1]).reduce((sum, id) => sum + weight(id), 0));
     const first = [...score].sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, 200); // of these the lengths decide, too
     return first.map(([other, shared]) => [other, shared / norm(other)]).sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, LIKE)
-      .map(([other]) => [other, [...own].filter((id) => token.subarray(start[other], start[other + 1]).includes(id))]);
+      .map(([other]) => [other, own.filter((id) => token.subarray(start[other], start[other + 1]).includes(id))]);
   }
 
   /* Links to the neighbours in the table's order; data-key: the keys that follow them. */
@@ -216,7 +221,7 @@ const Neuron = (() => {
     const triggers = run.triggers(arrays, local);
     const [low, high] = [table.frequency_low[row], table.frequency_high[row]];
     const dead = table.activations[row] === 0;
-    const others = like(run, row);
+    const others = like(run, row, triggers);
     return el("article", { class: "neuron" },
       el("header", { class: "head" }, el("div", null, el("p", { class: "quiet over" }, `layer ${table.layer[row]}, neuron ${table.neuron[row]} · `, Dom.name(meta.name)),
         el("h1", { tabindex: -1 }, run.name(row), " ", el("span", { class: "badges" }, Classes.badges(run, row)))), neighbours(run, row)),
