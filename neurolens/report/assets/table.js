@@ -4,7 +4,6 @@ const Table = (() => {
   const { el } = Dom;
   const HEIGHT = 34; // pixels of a row, as in page.css
   const SPARE = 12; // rows beyond those in sight
-  const TALLEST = 12_000_000; // pixels: browsers draw nothing taller than some 16 million
   const NOTHING = { class: "", layer: "", low: "", high: "", text: "", sort: "neuron" };
   const tables = new Map(); // run number → Table, kept so that coming back finds it as it was
 
@@ -149,17 +148,13 @@ const Table = (() => {
       this.draw();
     }
 
-    /* The rows in sight, and spare ones. With more rows than the browser has pixels the scrollbar is a scale. */
+    /* The rows in sight, and spare ones. */
     draw() {
       const { scroller, rows } = this;
       const size = rows.length;
-      const total = Math.min(size * HEIGHT, TALLEST);
       const sight = Math.ceil((scroller.clientHeight || 600) / HEIGHT);
-      const squeezed = size * HEIGHT > TALLEST;
-      const top = squeezed ? Math.round((scroller.scrollTop / Math.max(1, total - scroller.clientHeight)) * Math.max(0, size - sight + 2))
-        : Math.floor(scroller.scrollTop / HEIGHT);
+      const top = Math.floor(scroller.scrollTop / HEIGHT);
       const [first, last] = [Math.max(0, Math.min(top, size) - SPARE), Math.min(size, top + sight + SPARE)];
-      const above = squeezed ? Math.max(0, Math.min(scroller.scrollTop, total - (last - first) * HEIGHT)) : first * HEIGHT;
       const kept = scroller.scrollTop;
       const focused = document.activeElement;
       let lost = false;
@@ -177,8 +172,8 @@ const Table = (() => {
         this.shown.set(place, made);
         this.body.insertBefore(made, next);
       }
-      this.before.style.height = `${above}px`;
-      this.after.style.height = `${Math.max(0, total - above - (last - first) * HEIGHT)}px`;
+      this.before.style.height = `${first * HEIGHT}px`;
+      this.after.style.height = `${(size - last) * HEIGHT}px`;
       if (scroller.scrollTop !== kept) scroller.scrollTop = kept; // while rows were gone there may have been less to scroll
       if (lost) scroller.focus({ preventScroll: true });
     }
@@ -246,10 +241,8 @@ const Table = (() => {
       if (!this.rows.length) return;
       const { scroller } = this;
       const [top, bottom] = [place * HEIGHT, (place + 1) * HEIGHT + this.head.offsetHeight];
-      if (this.rows.length * HEIGHT <= TALLEST) {
-        if (top < scroller.scrollTop) scroller.scrollTop = top;
-        else if (bottom > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = bottom - scroller.clientHeight;
-      }
+      if (top < scroller.scrollTop) scroller.scrollTop = top;
+      else if (bottom > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = bottom - scroller.clientHeight;
       this.draw();
       this.shown.get(place)?.querySelector("a.id").focus({ preventScroll: true });
     }
