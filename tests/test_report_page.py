@@ -392,6 +392,7 @@ def test_links_back_forward_and_neighbours(look, html, made):
         page.go_back()
     page.wait_for_selector("html[data-view=neurons]")
     assert listed(page) == rows
+    assert page.evaluate("document.activeElement.textContent") == names[1]  # where one came from
     page.go_forward()
     page.wait_for_function("name => document.title.startsWith(name)", arg=f"{names[1]} ")
     wrong = {

@@ -8,6 +8,7 @@ const App = (() => {
   const main = document.getElementById("main");
   let page;
   let run;
+  let left = [null, -1]; // run and row of the neuron that was shown last
   let turn = 0; // of what is shown: what is slower than a later one is dropped
 
   /* {run, view, …} of an address. */
@@ -69,7 +70,8 @@ const App = (() => {
       heading?.setAttribute("tabindex", "-1");
       if (now > 1) heading?.focus({ preventScroll: true });
     }
-    if (content.classList.contains("table-view") && !same) Table.of(run).restore();
+    if (content.classList.contains("table-view") && !same) Table.of(run).restore(left[0] === run ? left[1] : -1);
+    left = asked.view === "neuron" && run.size !== undefined ? [run, run.row(asked.layer, asked.neuron)] : [null, -1];
     const what = { neuron: `${asked.layer}.${asked.neuron} · `, token: `token ${asked.id} · `, neurons: "Neurons · " }[asked.view] ?? "";
     document.title = what + Text.name(page.title);
     for (const [view, link] of Object.entries(links)) {

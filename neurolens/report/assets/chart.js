@@ -2,7 +2,7 @@
 /* Chart: a CHART as inline SVG, with the values at the pointer or the arrow keys, and its numbers as a table. */
 const Chart = (() => {
   const { el, svg } = Dom;
-  const MANY = 7; // series of one panel; more are drawn as small multiples
+  const MANY = 8; // series of one panel; more are drawn as small multiples
   const COLOURS = 8;
 
   const round = (value) => Math.round(value * 10) / 10;
@@ -216,10 +216,16 @@ const Chart = (() => {
       values.forEach((value, i) => Math.abs(X(value) - x) < Math.abs(X(values[best]) - x) && (best = i));
       return values.length ? best : null;
     };
-    root.addEventListener("pointermove", (event) => point(nearest(event)));
+    let touched = false; // a finger that reads a value does not follow it
+    for (const kind of ["pointermove", "pointerdown"]) {
+      root.addEventListener(kind, (event) => {
+        touched = event.pointerType === "touch";
+        point(nearest(event));
+      });
+    }
     root.addEventListener("pointerleave", () => point(null));
     root.addEventListener("blur", () => point(null));
-    root.addEventListener("click", () => current !== null && follow?.(values[current], series));
+    root.addEventListener("click", () => current !== null && !touched && follow?.(values[current], series));
     root.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (step && values.length) point(current === null ? (step > 0 ? 0 : values.length - 1) : Math.min(values.length - 1, Math.max(0, current + step)));

@@ -306,10 +306,11 @@ const Table = (() => {
           el("button", { type: "button", class: "plain", click: () => this.change({ ...NOTHING, sort: this.state.sort }) }, "Clear")),
         this.hits, el("p", { class: "print-note" }, "Printed are the rows in sight and a few around them."), this.scroller);
     }
-    /* After it is in the document again. */
-    restore() {
+    /* After it is in the document again; `row`: where one comes from, −1 for nowhere. */
+    restore(row) {
       this.scroller.scrollTop = this.scrolled ?? 0;
       this.draw();
+      if (row >= 0 && this.place(row) >= 0) this.focus(this.place(row));
     }
   }
 
