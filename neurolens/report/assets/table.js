@@ -23,29 +23,35 @@ const Table = (() => {
         (row) => el("a", { href: run.href(run.name(row)), class: "id" }, run.name(row))],
       classes: ["classes", "what it is by the rules", () => numbers(run, (row) => table.flags[row] || NaN),
         (row) => Classes.badges(run, row, true)],
-      frequency: ["frequency", "share of tokens it is active on; the bar is logarithmic, from a millionth to all", () => table.frequency,
+      frequency: ["frequency", "share of tokens it is active on; the bar is logarithmic, from a millionth to all", () =>
+        table.frequency,
         (row) => [el("span", { class: "value" }, Text.percent(table.frequency[row])),
           Dom.bar(table.frequency[row] ? 1 + Math.log10(table.frequency[row]) / 6 : 0)]],
     };
     if (table.trigger) {
-      found.trigger = ["top trigger", "the token it is active on most often, in the order of the alphabet", () => alphabetical(run),
+      found.trigger = ["top trigger", "the token it is active on most often, in the order of the alphabet", () =>
+        alphabetical(run),
         (row) => (table.trigger[row] < 0 ? "–" : Dom.token(run, table.trigger[row]))];
     }
     for (let n = 0; n < meta.grams; n++) {
-      found[Classes.COLUMNS[n]] = [`${Classes.GRAMS[n]}s`, `covering number: how many ${Classes.GRAMS[n]}s account for ${meta.rules.coverage ?? 95}% of its activations`,
+      found[Classes.COLUMNS[n]] = [`${Classes.GRAMS[n]}s`,
+        `covering number: how many ${Classes.GRAMS[n]}s account for ${meta.rules.coverage ?? 95}% of its activations`,
         () => numbers(run, (row) => table.covering[row * meta.grams + n] || NaN),
         (row) => { const value = table.covering[row * meta.grams + n]; return value ? Text.count(value) : "–"; }];
     }
     if (table.suppression && run.has("updates")) {
-      found.suppression = ["projection", "centred projection of its value vector at its triggers; below 0 it pushes them down", () => table.suppression,
+      found.suppression = ["projection",
+        "centred projection of its value vector at its triggers; below 0 it pushes them down", () => table.suppression,
         (row) => Text.fixed(table.suppression[row])];
     }
     if (table.position_mi) {
-      found.position = ["position", "mutual information with the position, in nats, beyond chance", () => table.position_mi,
+      found.position = ["position", "mutual information with the position, in nats, beyond chance", () =>
+        table.position_mi,
         (row) => Text.fixed(table.position_mi[row])];
     }
     if (table.label_mi) {
-      found.label = ["label", "mutual information with the label, in nats, beyond chance", () => table.label_mi, (row) => Text.fixed(table.label_mi[row])];
+      found.label = ["label", "mutual information with the label, in nats, beyond chance", () => table.label_mi,
+        (row) => Text.fixed(table.label_mi[row])];
     }
     return found;
   }
@@ -112,7 +118,8 @@ const Table = (() => {
         keep.fill(0, 0, first).fill(0, last);
       }
       if (state.class) drop(Classes.test(run, state.class));
-      const [low, high] = [state.low === "" ? -Infinity : Number(state.low), state.high === "" ? Infinity : Number(state.high)];
+      const [low, high] = [state.low === "" ? -Infinity : Number(state.low), state.high === "" ? Infinity
+        : Number(state.high)];
       if (low > -Infinity || high < Infinity) drop((row) => frequency[row] >= low && frequency[row] <= high);
       let tokens = "";
       if (state.text && token) {
@@ -174,7 +181,7 @@ const Table = (() => {
       }
       this.before.style.height = `${first * HEIGHT}px`;
       this.after.style.height = `${(size - last) * HEIGHT}px`;
-      if (scroller.scrollTop !== kept) scroller.scrollTop = kept; // while rows were gone there may have been less to scroll
+      if (scroller.scrollTop !== kept) scroller.scrollTop = kept; // meanwhile there was less to scroll
       if (lost) scroller.focus({ preventScroll: true });
     }
     draw_row(place) {
@@ -198,10 +205,12 @@ const Table = (() => {
       const changed = Object.keys(NOTHING).some((key) => next[key] !== this.state[key]);
       this.state = next;
       for (const [key, input] of Object.entries(this.inputs)) {
-        const value = key === "low" || key === "high" ? (next[key] === "" ? "" : String(Number((100 * next[key]).toPrecision(12)))) : next[key];
+        const value = key === "low" || key === "high"
+          ? (next[key] === "" ? "" : String(Number((100 * next[key]).toPrecision(12)))) : next[key];
         if (input !== document.activeElement && input.value !== value) {
           if (input.tagName === "SELECT" && ![...input.options].some((option) => option.value === value)) {
-            input.append(el("option", { value }, key === "class" ? Classes.describe(this.run, value)[0] : Text.name(value)));
+            input.append(el("option", { value }, key === "class" ? Classes.describe(this.run, value)[0]
+              : Text.name(value)));
           }
           input.value = value;
         }
@@ -230,7 +239,8 @@ const Table = (() => {
       const link = event.target.closest?.("tr[data-place]");
       const from = link ? Number(link.dataset.place) : Math.floor(this.scroller.scrollTop / HEIGHT) - 1;
       const page = Math.max(1, Math.floor(this.scroller.clientHeight / HEIGHT) - 2);
-      const to = { ArrowDown: from + 1, ArrowUp: from - 1, PageDown: from + page, PageUp: from - page, Home: 0, End: this.rows.length - 1,
+      const to = { ArrowDown: from + 1, ArrowUp: from - 1, PageDown: from + page, PageUp: from - page, Home: 0,
+        End: this.rows.length - 1,
         j: from + 1, k: from - 1 }[event.key];
       if (to === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
@@ -254,19 +264,24 @@ const Table = (() => {
         const second = first === id ? `-${id}` : id;
         this.change({ sort: this.state.sort === first ? second : first });
       };
-      this.heads = Object.entries(this.columns).map(([id, [title, why]]) => [id, el("th", { scope: "col", class: `c-${id}` },
-        el("button", { type: "button", title: why, click: () => sorts(id) }, title, el("span", { class: "arrow", "aria-hidden": "true" })))]);
+      this.heads = Object.entries(this.columns).map(([id, [title, why]]) =>
+        [id, el("th", { scope: "col", class: `c-${id}` },
+        el("button", { type: "button", title: why, click: () => sorts(id) }, title,
+          el("span", { class: "arrow", "aria-hidden": "true" })))]);
       this.head = el("thead", null, el("tr", { "aria-rowindex": 1 }, this.heads.map(([, head]) => head)));
       this.body = el("tbody");
       this.before = el("td");
       this.after = el("td");
       const space = (cell) => el("tbody", { class: "space", "aria-hidden": "true" }, el("tr", null, cell));
-      this.table = el("table", { class: "neurons" }, el("caption", { class: "unseen" }, `Neurons of ${Text.name(run.meta.name)}`), this.head,
+      this.table = el("table", { class: "neurons" },
+        el("caption", { class: "unseen" }, `Neurons of ${Text.name(run.meta.name)}`), this.head,
         space(this.before), this.body, space(this.after));
       this.empty = el("p", { class: "empty", hidden: true }, "No neuron is like this. ",
-        el("button", { type: "button", click: () => this.change({ ...NOTHING, sort: this.state.sort }) }, "Clear the filters"));
+        el("button", { type: "button", click: () => this.change({ ...NOTHING, sort: this.state.sort }) },
+          "Clear the filters"));
       let waiting = false;
-      this.scroller = el("div", { class: "window", tabindex: 0, role: "region", "aria-label": "Neurons; arrow keys go from row to row",
+      this.scroller = el("div", { class: "window", tabindex: 0, role: "region",
+        "aria-label": "Neurons; arrow keys go from row to row",
         scroll: () => {
           this.scrolled = this.scroller.scrollTop;
           if (!waiting) requestAnimationFrame(() => { waiting = false; this.draw(); });
@@ -285,26 +300,37 @@ const Table = (() => {
         if (!input.hasAttribute("aria-label")) input.setAttribute("aria-label", label);
         return el("label", null, el("span", null, label), input);
       };
-      const share = (key) => el("input", { type: "text", inputmode: "decimal", size: 6, placeholder: key === "low" ? "0" : "100", "aria-label": `frequency ${key === "low" ? "from" : "to"}, percent`,
+      const share = (key) => el("input", { type: "text", inputmode: "decimal", size: 6, placeholder: key === "low" ? "0"
+        : "100", "aria-label": `frequency ${key === "low" ? "from" : "to"}, percent`,
         input: (event) => {
           const text = event.target.value.trim().replace("%", "").replace(",", ".");
           event.target.toggleAttribute("aria-invalid", text !== "" && !(Number(text) >= 0));
-          if (text === "" || Number(text) >= 0) this.change({ [key]: text === "" ? "" : String(Number((Number(text) / 100).toPrecision(12))) });
+          if (text === "" || Number(text) >= 0) this.change({ [key]: text === "" ? ""
+            : String(Number((Number(text) / 100).toPrecision(12))) });
         } });
       this.inputs = {
-        class: el("select", { change: (event) => this.change({ class: event.target.value }) }, el("option", { value: "" }, "all classes"), options),
-        layer: el("select", { change: (event) => this.change({ layer: event.target.value }) }, el("option", { value: "" }, "all layers"),
+        class: el("select", { change: (event) => this.change({ class: event.target.value }) },
+          el("option", { value: "" }, "all classes"), options),
+        layer: el("select", { change: (event) => this.change({ layer: event.target.value }) },
+          el("option", { value: "" }, "all layers"),
           run.meta.layers.map((layer) => el("option", { value: layer }, layer))),
         low: share("low"),
         high: share("high"),
-        text: el("input", { type: "search", placeholder: "text of its triggers", spellcheck: "false", autocomplete: "off", input: (event) => this.change({ text: event.target.value }) }),
+        text: el("input", { type: "search", placeholder: "text of its triggers", spellcheck: "false",
+          autocomplete: "off", input: (event) => this.change({ text: event.target.value }) }),
       };
-      this.root = el("div", { class: "table-view" }, el("h1", { tabindex: -1 }, "Neurons", run.meta.complete ? "" : el("small", null, " a part of them")), Overview.limits(run),
-        el("form", { class: "filters", role: "search", submit: (event) => event.preventDefault() }, field("class", this.inputs.class), field("layer", this.inputs.layer),
-          el("span", { class: "range" }, field("frequency, %", this.inputs.low), el("span", null, "–"), this.inputs.high),
+      this.root = el("div", { class: "table-view" },
+        el("h1", { tabindex: -1 }, "Neurons", run.meta.complete ? "" : el("small", null, " a part of them")),
+          Overview.limits(run),
+        el("form", { class: "filters", role: "search", submit: (event) => event.preventDefault() },
+          field("class", this.inputs.class), field("layer", this.inputs.layer),
+          el("span", { class: "range" }, field("frequency, %", this.inputs.low), el("span", null, "–"),
+            this.inputs.high),
           run.table.search_token ? field("triggers", this.inputs.text) : null,
-          el("button", { type: "button", class: "plain", click: () => this.change({ ...NOTHING, sort: this.state.sort }) }, "Clear")),
-        this.hits, el("p", { class: "print-note" }, "Printed are the rows in sight and a few around them."), this.scroller);
+          el("button", { type: "button", class: "plain", click: () =>
+            this.change({ ...NOTHING, sort: this.state.sort }) }, "Clear")),
+        this.hits, el("p", { class: "print-note" }, "Printed are the rows in sight and a few around them."),
+          this.scroller);
     }
     /* After it is in the document again; `row`: where one comes from, −1 for nowhere. */
     restore(row) {
