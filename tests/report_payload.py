@@ -12,6 +12,7 @@ import json
 import pydoc_data.topics
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def pack(arrays: dict[str, np.ndarray]) -> bytes:
     return gzip.compress(len(head).to_bytes(4, "little") + head + b"".join(parts), 5, mtime=0)
 
 
+@cache
 def some_text(size: int) -> tuple[list[bytes], np.ndarray]:
     """At least `size` tokens of Python's own help: (bytes of each token, ids); `</s>` and HOSTILE come first."""
     text = "\n".join(pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics))
@@ -116,7 +118,7 @@ def make_run(
     """A run of the page; `keep`: rows of each layer that the page has (None: all); `hostile`: share of such tokens."""
     random = np.random.default_rng(seed)
     words, flat = some_text(sequences * positions)
-    words += [f" word{i}".encode() for i in range(vocabulary - len(words))]
+    words = [*words, *(f" word{i}".encode() for i in range(vocabulary - len(words)))]
     flat = flat.copy()
     odd = random.random(len(flat)) < hostile
     flat[odd] = random.integers(1, 1 + len(HOSTILE), odd.sum())
@@ -166,7 +168,7 @@ def make_run(
     for row in np.flatnonzero(alive) if grams else []:
         start = random.choice(common, 64)
         if random.random() < 0.3:
-            start[:3] = common[3 : 6] if random.random() < 0.2 else common[20:23]
+            start[:3] = common[3:6] if random.random() < 0.2 else common[20:23]
         for n in range(1, grams + 1):
             detector = (n == 1 and kind[row] == 2) or (n == 2 and kind[row] == 3)
             count = 5 if n == 1 else 12
@@ -183,7 +185,7 @@ def make_run(
                 total = on + int(on * random.uniform(0, 0.04)) if i < members else int(on * random.uniform(1.1, 9)) + 1
                 projection = float(random.normal(-0.2 if i < members else 0.05, 0.2)) if "updates" in parts else np.nan
                 mark = 3 if i < members else 0
-                found[row].append((n, chosen[i].tolist(), on, total, mark, projection, int(random.integers(5e4))))
+                found[row].append((n, chosen[i].tolist(), on, total, mark, projection, int(random.integers(50_000))))
             if n == 1:
                 trigger[row] = chosen[0, 0]
         if "updates" in parts and kind[row] == 2:
@@ -226,16 +228,20 @@ def make_run(
     if "positions" in parts:
         by_layer |= {of: shares(types == i) for i, of in enumerate(TYPES) if i}
     if "contrast" in parts:
-        by_layer |= {"label_only": shares(only >= 0), "label_silent": shares(silent >= 0)}
+        by_layer |= {"label_only": shares(table["label_only"] >= 0), "label_silent": shares(table["label_silent"] >= 0)}
     limits = [] if keep is None else [f"This page has {size:,} of {layers * neurons:,} neurons: {keep} of each layer."]
     limits += [] if bitmaps else ["The run has no bitmaps: in contexts only the sampled activations are marked."]
     text = {"passage_first": parts_of_text[0], "passage_at": parts_of_text[1], "label": label}
     text["passage_token"] = np.concatenate(
-        [flat[first : first + end - at] for first, at, end in zip(*parts_of_text[:2], parts_of_text[1][1:], strict=False)]
+        [
+            flat[first : first + end - at]
+            for first, at, end in zip(*parts_of_text[:2], parts_of_text[1][1:], strict=False)
+        ]
     ).astype(np.int32)
     meta = {
-        "name": name, "model": "facebook/opt-made", "n_tokens": n_tokens, "sequences": sequences, "positions": positions,
-        "layers": list(range(layers)), "neurons": neurons, "rows": size, "complete": size == layers * neurons,
+        "name": name, "model": "facebook/opt-made", "n_tokens": n_tokens, "sequences": sequences,
+        "positions": positions, "layers": list(range(layers)), "neurons": neurons,
+        "rows": size, "complete": size == layers * neurons,
         "limits": limits, "facts": [
             ["model", "facebook/opt-made"], ["dtype", "float32"],
             ["text", f"{n_tokens:,} tokens: {sequences:,} sequences of {positions}"], ["labels", ", ".join(labels)],
@@ -328,14 +334,17 @@ def _layer(of, found, kind, types, activations, n_tokens, totals, tokens, text, 
     bins, fine = min(positions, 32), min(positions, 96)
     share = activations[of] / n_tokens
     wave = 1 + np.sin(np.arange(fine)[None] / fine * 6.28 * (1 + types[of, None]) + of[:, None])
-    curve = np.clip(share[:, None] * np.where(types[of, None] > 0, wave, random.uniform(0.9, 1.1, (len(of), fine))), 0, 1)
+    curve = np.clip(
+        share[:, None] * np.where(types[of, None] > 0, wave, random.uniform(0.9, 1.1, (len(of), fine))), 0, 1
+    )
     coarse = curve[:, np.linspace(0, fine - 1, bins).astype(int)]
     positional = np.flatnonzero(types[of] > 0) if "positions" in parts else np.zeros(0, int)
     return arrays | {
         "context_start": np.array(starts, np.uint32), "context_token": centre.astype(np.uint32), "context_mask": words,
         "label_on": np.minimum(shares * activations[of, None], totals).astype(np.uint32),
-        "curve": _of_top(coarse), "curve_top": coarse.max(1).astype(np.float32), "fine_row": positional.astype(np.uint32),
-        "fine": _of_top(curve[positional]), "fine_top": curve[positional].max(1).astype(np.float32),
+        "curve": _of_top(coarse), "curve_top": coarse.max(1).astype(np.float32),
+        "fine_row": positional.astype(np.uint32), "fine": _of_top(curve[positional]),
+        "fine_top": curve[positional].max(1).astype(np.float32),
     }  # fmt: skip
 
 
@@ -357,8 +366,8 @@ def _charts(runs: list[Made]) -> list[dict[str, Any]]:
             each.setdefault("x", x["values"])
             if len(runs) > 1:
                 each["name"] = f"{runs[each['run']].meta['name']} · {each['name']}"
-        charts.append({"id": of, "title": title, "source": source, "part": part, "kind": kind, "x": {**x, "values": []},
-                       "y": {"label": y, "percent": percent, "log": False}, "series": series, "note": note})  # fmt: skip
+        told = {"id": of, "title": title, "source": source, "part": part, "kind": kind, "note": note, "series": series}
+        charts.append(told | {"x": {**x, "values": []}, "y": {"label": y, "percent": percent, "log": False}})
 
     def of_class(run: Made, number: int, of: str, name: str, **more: Any) -> dict[str, Any]:
         y = np.array(run.meta["by_layer"].get(of, [0] * len(run.meta["layers"]))) / run.meta["neurons"]
@@ -381,7 +390,9 @@ def _charts(runs: list[Made]) -> list[dict[str, Any]]:
             for end, name in (("", "all by the rules"), ("_supported", "well supported"))
         ]
         both = [{key: value for key, value in each.items() if value is not None} for each in both]
-        chart("detectors", "Token detectors", "bars", both, "neurons of the layer", part="ngrams", source="paper, Fig. 3a")
+        chart(
+            "detectors", "Token detectors", "bars", both, "neurons of the layer", part="ngrams", source="paper, Fig. 3a"
+        )
     if all("positions" in run.meta["parts"] for run in runs):
         stacks = []
         for i, run in numbered:
@@ -398,7 +409,12 @@ def _charts(runs: list[Made]) -> list[dict[str, Any]]:
               x={"label": "position", "values": list(range(0, 24 * 64, 64)), "log": False})  # fmt: skip
     steps = (10 ** np.linspace(2, 6, 30)).round().tolist()
     seen = [
-        {"name": f"layer {layer}", "run": i, "x": steps, "y": (1 - np.exp(-np.array(steps) / 10 ** (3 + layer / 3))).tolist()}
+        {
+            "name": f"layer {layer}",
+            "run": i,
+            "x": steps,
+            "y": (1 - np.exp(-np.array(steps) / 10 ** (3 + layer / 3))).tolist(),
+        }
         for i, run in numbered
         for layer in run.meta["layers"]
     ]
@@ -409,10 +425,10 @@ def _charts(runs: list[Made]) -> list[dict[str, Any]]:
         for i, run in numbered:
             for k, of in enumerate(("detectors", "other neurons, same triggers", "same neurons, other tokens")):
                 y = np.random.default_rng(k + 7 * i).uniform(0.3, 0.9, len(run.meta["layers"]))
-                lines.append({"name": of, "run": i, "y": y.tolist(), "low": (y * 0.85).tolist(), "high": (1 - (1 - y) * 0.85)
-                              .tolist(), "dash": k > 0})  # fmt: skip
+                bounds = {"low": (y * 0.85).tolist(), "high": (0.15 + y * 0.85).tolist()}
+                lines.append({"name": of, "run": i, "y": y.tolist(), "dash": k > 0} | bounds)
         chart("suppression", "Detectors that suppress their triggers", "line", lines, "token detectors", part="updates",
-              source="paper, §4.4", note="Nulls: what would be found without any relation of neuron and trigger.")  # fmt: skip
+              source="paper, §4.4", note="Dashed: what there is without any relation of the two.")  # fmt: skip
     if all("contrast" in run.meta["parts"] for run in runs):
         names = runs[0].meta["labels"]
         bars = [

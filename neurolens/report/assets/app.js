@@ -2,12 +2,15 @@
 /* App: addresses, keys, the search dialog, the theme. Begins when all other scripts are there. */
 const App = (() => {
   const { el } = Dom;
-  const KEYS = [["/", "find a token"], ["g", "go to a neuron, for example 3.1072"], ["o", "overview"], ["n", "table of neurons"],
-    ["j  k", "next and previous neuron, in the table's order (→ ←, too)"], ["w", "more or less text around activations"],
+  const KEYS = [["/", "find a token"], ["g", "go to a neuron, for example 3.1072"], ["o", "overview"],
+    ["n", "table of neurons"],
+    ["j  k", "next and previous neuron, in the table's order (→ ←, too)"],
+    ["w", "more or less text around activations"],
     ["↑ ↓ Enter", "in the table: from row to row, open"], ["d", "dark or light"], ["?", "this help"], ["Esc", "close"]];
   const main = document.getElementById("main");
   let page;
   let run;
+  let left = [null, -1]; // run and row of the neuron that was shown last
   let turn = 0; // of what is shown: what is slower than a later one is dropped
 
   /* {run, view, …} of an address. */
@@ -23,7 +26,8 @@ const App = (() => {
     if (token) return { ...found, view: "token", id: Number(token[1]) };
     if (/^neurons(\?|$)/.test(route)) {
       const asked = new URLSearchParams(route.slice(8));
-      const state = Object.fromEntries(Object.entries(Table.NOTHING).map(([key, value]) => [key, asked.get(key) ?? value]));
+      const state = Object.fromEntries(Object.entries(Table.NOTHING).map(([key, value]) =>
+        [key, asked.get(key) ?? value]));
       for (const key of ["low", "high"]) if (!(Number(state[key]) >= 0)) state[key] = "";
       return { ...found, view: "neurons", state };
     }
@@ -32,7 +36,9 @@ const App = (() => {
 
   async function make(asked) {
     if (asked.view === "overview") return Overview.view(page);
-    if (asked.view === "unknown") return Dom.message("Nothing is there", `This page has no “${Text.name(asked.route)}”.`);
+    if (asked.view === "unknown") {
+      return Dom.message("Nothing is there", `This page has no “${Text.name(asked.route)}”.`);
+    }
     const each = await asked.run.open();
     if (asked.view === "neurons") {
       const table = Table.of(each);
@@ -42,9 +48,12 @@ const App = (() => {
     if (asked.view === "token") return Token.view(each, asked.id);
     const row = each.row(asked.layer, asked.neuron);
     if (row >= 0) return Neuron.view(each, row);
-    const there = each.meta.layers.includes(asked.layer) && asked.neuron < each.meta.neurons;
-    return el("div", null, Dom.message(`${asked.layer}.${asked.neuron} is not in this page`, there ? "The run has this neuron, but the page shows only some of them."
-      : `The run has layers ${each.meta.layers[0]} to ${each.meta.layers.at(-1)} of ${Text.count(each.meta.neurons)} neurons, counted from 0.`), Overview.limits(each));
+    const { layers, neurons } = each.meta;
+    const reach = `The run has layers ${layers[0]} to ${layers.at(-1)} of ${Text.count(neurons)} neurons, counted from 0.`;
+    const there = layers.includes(asked.layer) && asked.neuron < neurons;
+    const reason = there ? "The run has this neuron, but the page shows only some of them." : reach;
+    return el("div", null, Dom.message(`${asked.layer}.${asked.neuron} is not in this page`, reason),
+      Overview.limits(each));
   }
 
   async function show() {
@@ -69,11 +78,13 @@ const App = (() => {
       heading?.setAttribute("tabindex", "-1");
       if (now > 1) heading?.focus({ preventScroll: true });
     }
-    if (asked.view === "neurons" && !same) Table.of(run).restore?.();
-    const what = { neuron: `${asked.layer}.${asked.neuron} · `, token: `token ${asked.id} · `, neurons: "Neurons · " }[asked.view] ?? "";
+    if (content.classList.contains("table-view") && !same) Table.of(run).restore(left[0] === run ? left[1] : -1);
+    left = asked.view === "neuron" && run.size !== undefined ? [run, run.row(asked.layer, asked.neuron)] : [null, -1];
+    const what = { neuron: `${asked.layer}.${asked.neuron} · `, token: `token ${asked.id} · `,
+      neurons: "Neurons · " }[asked.view] ?? "";
     document.title = what + Text.name(page.title);
     for (const [view, link] of Object.entries(links)) {
-      link.href = view === "neurons" ? run.href(run.opened && run.size !== undefined ? Table.of(run).route : "neurons") : run.href("overview");
+      link.href = run.href(view === "neurons" && run.size !== undefined ? Table.of(run).route : view);
       if (view === asked.view) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
@@ -84,7 +95,9 @@ const App = (() => {
 
   function problem(error) {
     if (error instanceof Data.Damaged) {
-      return Dom.message("A part of this file is damaged", `The file may have been cut or changed on its way: ${Text.name(error.message)}. Get it again, or write it again with neurolens report.`);
+      return Dom.message("A part of this file is damaged",
+        `The file may have been cut or changed on its way: ${Text.name(error.message)}. `
+          + "Get it again, or write it again with neurolens report.");
     }
     return Dom.message("This cannot be shown", Text.name(error.message));
   }
@@ -93,7 +106,8 @@ const App = (() => {
   function palette() {
     const list = el("ul", { id: "found", role: "listbox", "aria-label": "Found" });
     const note = el("p", { class: "quiet", role: "status" });
-    const input = el("input", { type: "text", role: "combobox", "aria-expanded": "true", "aria-controls": "found", autocomplete: "off", spellcheck: "false", "aria-label": "Text of a token, or a neuron" });
+    const input = el("input", { type: "text", role: "combobox", "aria-expanded": "true", "aria-controls": "found",
+      autocomplete: "off", spellcheck: "false", "aria-label": "Text of a token, or a neuron" });
     const dialog = el("dialog", { class: "palette", "aria-label": "Find a token or a neuron" }, input, note, list);
     let at = 0;
     const go = (href) => { dialog.close(); location.hash = href; };
@@ -106,7 +120,8 @@ const App = (() => {
         options[at].scrollIntoView({ block: "nearest" });
       } else input.removeAttribute("aria-activedescendant");
     };
-    const option = (href, i, ...content) => el("li", { role: "option", id: `found-${i}`, "data-href": href, click: () => go(href) }, content);
+    const option = (href, i, ...content) =>
+      el("li", { role: "option", id: `found-${i}`, "data-href": href, click: () => go(href) }, content);
     function search() {
       const query = input.value;
       const neuron = /^\s*(?:(\d+):)?(\d+)[.\s](\d+)\s*$/.exec(query);
@@ -115,22 +130,29 @@ const App = (() => {
       if (neuron) {
         const of = page.runs[Number(neuron[1] ?? run.number)] ?? run;
         const row = of.size === undefined ? -1 : of.row(Number(neuron[2]), Number(neuron[3]));
-        options.push(option(of.href(`${Number(neuron[2])}.${Number(neuron[3])}`), 0, el("span", null, `neuron ${Number(neuron[2])}.${Number(neuron[3])}`), row >= 0 ? Classes.badges(of, row, true) : el("span", { class: "quiet" }, "not in this page")));
+        options.push(option(of.href(`${Number(neuron[2])}.${Number(neuron[3])}`), 0,
+          el("span", null, `neuron ${Number(neuron[2])}.${Number(neuron[3])}`), row >= 0 ? Classes.badges(of, row, true)
+            : el("span", { class: "quiet" }, "not in this page")));
       }
       if (query && run.size !== undefined) {
         const [ids, all] = Token.find(run, query);
         for (const id of ids) {
-          options.push(option(run.href(`token/${id}`), options.length, Dom.token(run, id, { link: false }), el("span", { class: "quiet" }, Text.plural(run.usersOf(id).length, "neuron"))));
+          options.push(option(run.href(`token/${id}`), options.length, Dom.token(run, id, { link: false }),
+            el("span", { class: "quiet" }, Text.plural(run.usersOf(id).length, "neuron"))));
         }
-        note.textContent = all > ids.length ? `${Text.count(all)} tokens; the first ${ids.length}` : all ? Text.plural(all, "token") : neuron ? "" : "No token has this text.";
+        note.textContent = all > ids.length ? `${Text.count(all)} tokens; the first ${ids.length}` : all
+          ? Text.plural(all, "token") : neuron ? "" : "No token has this text.";
       } else if (!query) note.textContent = "A token’s text (spaces count), or a neuron as 3.1072";
       list.replaceChildren(...options);
       mark(0);
     }
     input.addEventListener("input", search);
     dialog.addEventListener("keydown", (event) => {
-      if (event.key === "ArrowDown" || event.key === "ArrowUp") { event.preventDefault(); mark(at + (event.key === "ArrowDown" ? 1 : -1)); }
-      if (event.key === "Enter") { event.preventDefault(); if (list.children[at]) go(list.children[at].dataset.href); }
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (step) mark(at + step);
+      else if (event.key === "Enter" && list.children[at]) go(list.children[at].dataset.href);
+      else return;
+      event.preventDefault();
     });
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     return {
@@ -153,9 +175,13 @@ const App = (() => {
   }
 
   const helper = () => {
-    const dialog = el("dialog", { class: "help", "aria-labelledby": "help-title" }, el("h2", { id: "help-title" }, "Keys"),
-      el("dl", null, KEYS.map(([key, what]) => el("div", null, el("dt", null, key.split(" ").filter(Boolean).map((each) => el("kbd", null, each))), el("dd", null, what)))),
-      el("p", { class: "quiet" }, "In texts: ", el("span", { class: "mark" }, "␣"), " a space, ", el("span", { class: "mark" }, "↵"), " a line’s end, ", el("span", { class: "mark" }, "‹U+202E›"), " an unseen character, ", el("span", { class: "mark" }, "‹F0›"), " a byte of a part of a character."),
+    const dialog = el("dialog", { class: "help", "aria-labelledby": "help-title" },
+      el("h2", { id: "help-title" }, "Keys"),
+      el("dl", null, KEYS.map(([key, what]) => el("div", null,
+        el("dt", null, key.split(" ").filter(Boolean).map((each) => el("kbd", null, each))), el("dd", null, what)))),
+      el("p", { class: "quiet" }, "In texts: ", el("span", { class: "mark" }, "␣"), " a space, ",
+        el("span", { class: "mark" }, "↵"), " a line’s end, ", el("span", { class: "mark" }, "‹U+202E›"),
+          " an unseen character, ", el("span", { class: "mark" }, "‹F0›"), " a byte of a part of a character."),
       el("form", { method: "dialog" }, el("button", { autofocus: true }, "Close")));
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     return dialog;
@@ -172,7 +198,8 @@ const App = (() => {
     if (now === "dark" || now === "light") document.documentElement.dataset.theme = now;
   }
   function toggle() {
-    const dark = document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+    const dark = document.documentElement.dataset.theme
+      ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
     theme(dark === "dark" ? "light" : "dark");
   }
 
@@ -184,29 +211,42 @@ const App = (() => {
       page = Data.read();
     } catch (error) {
       main.replaceChildren(problem(error));
+      document.documentElement.dataset.shown = "0";
       return;
     }
     links = { overview: el("a", { href: "#overview" }, "Overview"), neurons: el("a", { href: "#neurons" }, "Neurons") };
     if (page.runs.length > 1) {
-      picker = el("select", { "aria-label": "run", change: () => { const to = page.runs[picker.value]; location.hash = to.href(document.documentElement.dataset.view === "overview" ? "overview" : "neurons"); } },
+      const pick = () => {
+        const view = document.documentElement.dataset.view === "overview" ? "overview" : "neurons";
+        location.hash = page.runs[picker.value].href(view);
+      };
+      picker = el("select", { "aria-label": "run", change: pick },
         page.runs.map((each) => el("option", { value: each.number }, Text.name(each.meta.name))));
     }
     const finder = palette();
     const help = helper();
     const find = () => finder.open("text of a token");
     const jump = () => finder.open("layer.neuron, for example 3.1072");
-    document.getElementById("bar").replaceChildren(el("a", { class: "brand", href: "#overview" }, "neurolens"), el("nav", { "aria-label": "Views" }, Object.values(links)), picker ?? "",
-      el("span", { class: "gap" }), el("button", { type: "button", class: "find", "aria-label": "Find a token or a neuron", click: find }, el("span", null, "Find a token or a neuron"), el("kbd", null, "/")),
-      el("button", { type: "button", class: "icon", "aria-label": "Dark or light", title: "Dark or light (d)", click: toggle }, "◐"),
-      el("button", { type: "button", class: "icon", "aria-label": "Help: keys", title: "Keys (?)", click: () => help.showModal() }, "?"));
+    const button = (kind, name, key, click, ...content) =>
+      el("button", { type: "button", class: kind, "aria-label": name, title: `${name} (${key})`, click }, content);
+    document.getElementById("bar").replaceChildren(el("a", { class: "brand", href: "#overview" }, "neurolens"),
+      el("nav", { "aria-label": "Views" }, Object.values(links)), picker ?? "",
+      el("span", { class: "gap" }),
+      button("find", "Find a token or a neuron", "/", find, el("span", null, "Find a token or a neuron"),
+        el("kbd", null, "/")),
+      button("icon", "Dark or light", "d", toggle, "◐"),
+      button("icon", "Help: keys", "?", () => help.showModal(), "?"));
     document.body.append(finder.dialog, help);
     addEventListener("keydown", (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, dialog")) return;
+      if (event.ctrlKey || event.metaKey || event.altKey
+        || event.target.closest?.("input, select, textarea, dialog")) return;
       const follow = (key) => document.querySelector(`#main [data-key="${key}"]`)?.click();
-      const act = { "/": find, g: jump, "?": () => help.showModal(), d: toggle, o: () => (location.hash = links.overview.getAttribute("href")), n: () => (location.hash = links.neurons.getAttribute("href")),
-        j: () => follow("j"), k: () => follow("k"), w: () => follow("w"), ArrowRight: () => follow("j"), ArrowLeft: () => follow("k") }[event.key];
+      const act = { "/": find, g: jump, "?": () => help.showModal(), d: toggle, o: () => links.overview.click(),
+        n: () => links.neurons.click(), j: () => follow("j"), k: () => follow("k"), w: () => follow("w"),
+        ArrowRight: () => follow("j"), ArrowLeft: () => follow("k") }[event.key];
       if (!act) return;
-      if (event.key.startsWith("Arrow") && (document.documentElement.dataset.view !== "neuron" || event.target.closest?.(".scroller"))) return;
+      if (event.key.startsWith("Arrow")
+        && (document.documentElement.dataset.view !== "neuron" || event.target.closest?.(".scroller"))) return;
       event.preventDefault();
       act();
     });
@@ -216,6 +256,6 @@ const App = (() => {
       idle(() => page.runs[0].open().then((each) => idle(() => [each.folded, each.users])).catch(() => {}));
     });
   }
-  return { start };
+  return { start, get run() { return run; } };
 })();
 App.start();

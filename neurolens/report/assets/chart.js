@@ -2,20 +2,21 @@
 /* Chart: a CHART as inline SVG, with the values at the pointer or the arrow keys, and its numbers as a table. */
 const Chart = (() => {
   const { el, svg } = Dom;
-  const MANY = 7; // series of one panel; more are drawn as small multiples
+  const MANY = 8; // series of one panel; more are drawn as small multiples
   const COLOURS = 8;
 
   const round = (value) => Math.round(value * 10) / 10;
   const format = (axis, value) => (value === null || value === undefined ? "–"
     : axis.percent ? Text.percent(value) : Number.isInteger(value) ? Text.count(value) : Text.decimal(value));
 
-  /* At most about `most` round numbers that span low … high. */
-  function ticks(low, high, most) {
-    const raw = (high - low || 1) / most;
+  /* At most about `most` round numbers that span low … high; whole ones if asked for. */
+  function ticks(low, high, most, whole = false) {
+    const raw = Math.max((high - low || 1) / most, whole ? 1 : 0);
     const power = 10 ** Math.floor(Math.log10(raw));
-    const step = power * [1, 2, 2.5, 5, 10].find((each) => each * power >= raw * 0.999);
+    const step = power * (whole ? [1, 2, 5, 10] : [1, 2, 2.5, 5, 10]).find((each) => each * power >= raw * 0.999);
     const found = [];
-    for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k++) found.push(Number((k * step).toPrecision(12)));
+    const last = high + step * 1e-9;
+    for (let k = Math.ceil(low / step - 1e-9); k * step <= last; k++) found.push(Number((k * step).toPrecision(12)));
     return [found, step];
   }
   const powers = (low, high) => {
@@ -30,13 +31,12 @@ const Chart = (() => {
     return Number.isInteger(value) ? Text.count(value) : Text.decimal(value);
   }
 
-  /* Series names of several runs may begin with their run's name, which is shown otherwise here. */
+  /* Series names may begin with their run's name, which is shown otherwise here. */
   function bare(chart, names) {
-    if (new Set(chart.series.map((each) => each.run)).size < 2) return chart;
     const strip = (each) => {
       const name = Text.name(each.name);
       const run = names(each.run);
-      return name === run ? "" : name.startsWith(`${run} · `) ? name.slice(run.length + 3) : name;
+      return run && name === run ? "" : name.startsWith(`${run} · `) ? name.slice(run.length + 3) : name;
     };
     return { ...chart, series: chart.series.map((each) => ({ ...each, name: strip(each) })) };
   }
@@ -52,18 +52,23 @@ const Chart = (() => {
     const label = (each) => (runs.length > 1 ? (kinds.length > 1 ? `${names(each.run)}: ` : "") : "")
       + (runs.length > 1 && kinds.length === 1 ? names(each.run) : Text.name(each.name));
     const look = (each, by, short) => ({ ...each, label: label(each), short,
-      colour: (by === "run" ? runs.indexOf(each.run) : kinds.indexOf(each.name)) % COLOURS });
-    const of = (test, by, title, short) => ({ title, series: chart.series.filter(test).map((each) => look(each, by, short(each))) });
+      dash: each.dash && by === "name",
+      colour: each.colour ?? (by === "run" ? runs.indexOf(each.run) : kinds.indexOf(each.name)) % COLOURS });
+    const of = (test, by, title, short) =>
+      ({ title, series: chart.series.filter(test).map((each) => look(each, by, short(each))) });
     if (chart.kind === "stack" || chart.kind === "heat") {
-      return runs.map((run) => of((each) => each.run === run, "name", runs.length > 1 ? names(run) : "", (each) => Text.name(each.name)));
+      const title = (run) => (runs.length > 1 ? names(run) : "");
+      return runs.map((run) => of((each) => each.run === run, "name", title(run), (each) => Text.name(each.name)));
     }
     if (runs.length > 1 && kinds.length > 1) {
       return kinds.map((kind) => of((each) => each.name === kind, "run", Text.name(kind), (each) => names(each.run)));
     }
     if (chart.series.length > MANY && runs.length === 1) {
-      return kinds.map((kind) => ({ ...of((each) => each.name === kind, "run", Text.name(kind), () => ""), alone: true }));
+      return kinds.map((kind) => ({ ...of((each) => each.name === kind, "run", Text.name(kind), () => ""),
+        alone: true }));
     }
-    return [of(() => true, runs.length > 1 ? "run" : "name", "", (each) => (runs.length > 1 ? names(each.run) : Text.name(each.name)))];
+    if (runs.length > 1) return [of(() => true, "run", "", (each) => names(each.run))];
+    return [of(() => true, "name", "", (each) => Text.name(each.name))];
   }
 
   /* Values of y that a chart must have room for. */
@@ -93,12 +98,16 @@ const Chart = (() => {
     const values = union(chart, series);
     const named = values.some((value) => typeof value === "string");
     const heat = chart.kind === "heat";
-    const [steps, step] = chart.y.log ? [powers(low, high), 0] : ticks(low, high, height > 130 ? 4 : 2);
+    const [steps, step] = chart.y.log ? [powers(low, high), 0] : ticks(low, high, height > 130 ? 4 : 2,
+      !chart.y.percent && chart.series.every((each) =>
+        each.y.every((value) => value === null || Number.isInteger(value))));
     if (!chart.y.log && !heat) {
-      high = Math.max(high, step * Math.ceil(high / step - 1e-9) * (high < 0.98 * step * Math.ceil(high / step) ? 0 : 1));
+      const above = step * Math.ceil(high / step - 1e-9);
+      if (high >= 0.98 * above) high = above;
       low = Math.min(low, step * Math.floor(low / step + 1e-9));
     }
-    const marks = heat ? series.map((each) => each.short) : steps.map((value) => (chart.y.percent ? Text.percent(value) : short(value)));
+    const marks = heat ? series.map((each) => each.short)
+      : steps.map((value) => (chart.y.percent ? Text.percent(value) : short(value)));
     const longest = Math.max(...marks.map((mark) => mark.length), 2);
     const [left, right, top, bottom] = [Math.min(110, 12 + 6.6 * longest), 12, title ? 24 : 10, 34];
     const [w, h] = [Math.max(20, width - left - right), height - top - bottom];
@@ -117,18 +126,22 @@ const Chart = (() => {
     const base = chart.y.log ? top + h : Y(Math.max(0, low));
     const at = (each, i) => X((each.x ?? chart.x.values)[i]);
     const parts = [];
-    const text = (x, y, string, attributes) => parts.push(svg("text", { x: round(x), y: round(y), ...attributes }, string));
+    const text = (x, y, string, attributes) =>
+      parts.push(svg("text", { x: round(x), y: round(y), ...attributes }, string));
 
-    if (title) text(left, 13, title.length > w / 6 ? `${title.slice(0, Math.floor(w / 6))}…` : title, { class: "panel-title" });
+    if (title) text(left, 13, title.length > w / 6 ? `${title.slice(0, Math.floor(w / 6))}…` : title,
+      { class: "panel-title" });
     if (heat) {
       const row = h / series.length;
       const every = Math.ceil(11 / row);
       series.forEach((each, k) => {
-        if (k % every === 0) text(left - 6, top + (k + 0.5) * row + 4, each.short.slice(0, 14), { "text-anchor": "end" });
+        if (k % every === 0) text(left - 6, top + (k + 0.5) * row + 4, each.short.slice(0, 14),
+          { "text-anchor": "end" });
         each.y.forEach((value, i) => {
           if (value === null) return;
           const strength = high > low ? (value - low) / (high - low) : 0;
-          parts.push(svg("rect", { x: round(left + i * slot), y: round(top + k * row), width: round(slot + 0.3), height: round(row + 0.3),
+          parts.push(svg("rect", { x: round(left + i * slot), y: round(top + k * row), width: round(slot + 0.3),
+            height: round(row + 0.3),
             class: "cell", style: { "--p": `${(100 * strength).toFixed(1)}%` } }));
         });
       });
@@ -141,11 +154,13 @@ const Chart = (() => {
     const room = Math.max(1, Math.floor(w / (named ? 64 : 44)));
     const shown = chart.x.log && !bands && !named ? powers(values[0], values.at(-1))
       : bands || named ? values.filter((_, i) => i % Math.ceil(values.length / room) === 0)
-        : ticks(values[0], values.at(-1), Math.min(room, 8))[0].filter((each) => !values.every(Number.isInteger) || Number.isInteger(each));
+        : ticks(values[0], values.at(-1), Math.min(room, 8))[0].filter((each) => !values.every(Number.isInteger)
+          || Number.isInteger(each));
     for (const value of shown) {
       const words = typeof value === "string" ? Text.name(value) : short(value);
       const most = Math.max(4, Math.floor((bands || named ? slot * Math.ceil(values.length / room) : 60) / 6.5));
-      text(X(value), top + h + 15, words.length > most ? `${words.slice(0, most - 1)}…` : words, { "text-anchor": "middle" });
+      text(X(value), top + h + 15, words.length > most ? `${words.slice(0, most - 1)}…` : words,
+        { "text-anchor": "middle" });
     }
     text(left + w, top + h + 30, Text.name(chart.x.label), { "text-anchor": "end", class: "axis" });
     parts.push(svg("line", { x1: left, x2: left + w, y1: round(base), y2: round(base), class: "base" }));
@@ -163,7 +178,8 @@ const Chart = (() => {
             open = true;
           }
         }
-        const spread = each.y.map((_, i) => i).filter((i) => Number.isFinite(each.low?.[i] ?? NaN) && Number.isFinite(each.high?.[i] ?? NaN)
+        const spread = each.y.map((_, i) => i).filter((i) => Number.isFinite(each.low?.[i] ?? NaN)
+          && Number.isFinite(each.high?.[i] ?? NaN)
           && (!chart.y.log || each.low[i] > 0));
         if (spread.length > 1) {
           area = spread.map((i, m) => `${m ? "L" : "M"}${round(at(each, i))},${round(Y(each.high[i]))}`).join("")
@@ -185,7 +201,9 @@ const Chart = (() => {
           const [a, b] = stack ? [sums[i], sums[i] + value] : [null, value];
           const [y0, y1] = [a === null || a <= 0 ? base : Y(a), chart.y.log && b <= 0 ? base : Y(b)];
           if (stack) sums[i] += value;
-          if (Math.abs(y0 - y1) > 0.05) drawn.push(svg("rect", { x: round(x), y: round(Math.min(y0, y1)), width: round(thick), height: round(Math.max(0.7, Math.abs(y0 - y1))) }));
+          if (Math.abs(y0 - y1) > 0.05) drawn.push(svg("rect",
+            { x: round(x), y: round(Math.min(y0, y1)), width: round(thick),
+              height: round(Math.max(0.7, Math.abs(y0 - y1))) }));
           if (!stack && Number.isFinite(each.low?.[i] ?? NaN) && thick > 3) {
             const [m, up, down] = [x + thick / 2, Y(each.high[i]), Y(each.low[i])].map(round);
             drawn.push(svg("path", { d: `M${m},${up}V${down}`, class: "whisker" }));
@@ -196,8 +214,9 @@ const Chart = (() => {
     });
 
     const cross = svg("line", { y1: top, y2: top + h, class: "cross", visibility: "hidden" });
+    const names = [Text.name(chart.title), title, Text.name(chart.y.label)].filter(Boolean);
     const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", tabindex: 0,
-      "aria-label": `${Text.name(chart.title)}${title ? `, ${title}` : ""}: ${Text.name(chart.y.label)} by ${Text.name(chart.x.label)}. Arrow keys read the values.` }, parts, cross);
+      "aria-label": `${names.join(": ")} by ${Text.name(chart.x.label)}. Arrow keys read the values.` }, parts, cross);
     let current = null;
     const point = (i, sent = true) => {
       current = i;
@@ -215,13 +234,20 @@ const Chart = (() => {
       values.forEach((value, i) => Math.abs(X(value) - x) < Math.abs(X(values[best]) - x) && (best = i));
       return values.length ? best : null;
     };
-    root.addEventListener("pointermove", (event) => point(nearest(event)));
+    let touched = false; // a finger that reads a value does not follow it
+    for (const kind of ["pointermove", "pointerdown"]) {
+      root.addEventListener(kind, (event) => {
+        touched = event.pointerType === "touch";
+        point(nearest(event));
+      });
+    }
     root.addEventListener("pointerleave", () => point(null));
     root.addEventListener("blur", () => point(null));
-    root.addEventListener("click", () => current !== null && follow?.(values[current], series));
+    root.addEventListener("click", () => current !== null && !touched && follow?.(values[current], series));
     root.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (step && values.length) point(current === null ? (step > 0 ? 0 : values.length - 1) : Math.min(values.length - 1, Math.max(0, current + step)));
+      if (step && values.length) point(current === null ? (step > 0 ? 0 : values.length - 1)
+        : Math.min(values.length - 1, Math.max(0, current + step)));
       else if (event.key === "Enter" && current !== null) follow?.(values[current], series);
       else if (event.key === "Escape" && current !== null) point(null);
       else return;
@@ -245,7 +271,8 @@ const Chart = (() => {
     const i = (each.x ?? chart.x.values).indexOf(value);
     if (i < 0 || each.y[i] === null || each.y[i] === undefined) return "–";
     const [low, high] = [each.low?.[i] ?? null, each.high?.[i] ?? null];
-    return format(chart.y, each.y[i]) + (low === null || high === null ? "" : ` (${format(chart.y, low)} – ${format(chart.y, high)})`);
+    return format(chart.y, each.y[i])
+      + (low === null || high === null ? "" : ` (${format(chart.y, low)} – ${format(chart.y, high)})`);
   }
 
   /* The figure of a chart. names(i): what run i is called; follow(x, series): what a click on x does, if anything;
@@ -264,9 +291,11 @@ const Chart = (() => {
       if (value === null) return;
       const { series } = shown[[...body.children].indexOf(root)];
       const lines = (chart.kind === "stack" ? [...series].reverse() : series).map((each) =>
-        el("tr", null, el("td", null, el("i", { class: `swatch s${each.colour}` }), " ", el("bdi", null, each.short || each.label)),
+        el("tr", null, el("td", null, el("i", { class: `swatch s${each.colour}` }), " ",
+          el("bdi", null, each.short || each.label)),
           el("td", { class: "number" }, reading(chart, each, value))));
-      tip.replaceChildren(el("b", null, `${Text.name(chart.x.label)} ${typeof value === "string" ? Text.name(value) : Text.count(value)}`),
+      tip.replaceChildren(el("b", null,
+        `${Text.name(chart.x.label)} ${typeof value === "string" ? Text.name(value) : Text.count(value)}`),
         el("table", { role: "presentation" }, lines), links ? el("small", null, "click or Enter: these neurons") : "");
       const box = root.getBoundingClientRect();
       const frame = body.getBoundingClientRect();
@@ -279,9 +308,11 @@ const Chart = (() => {
       const wide = body.clientWidth;
       if (!wide) return;
       const most = shown[0].alone ? 4 : 3;
-      const columns = several ? Math.max(1, Math.min(most, shown.length, Math.floor(wide / (shown[0].alone ? 170 : 230)))) : 1;
+      const fit = Math.floor(wide / (shown[0].alone ? 170 : 230));
+      const columns = several ? Math.max(1, Math.min(most, shown.length, fit)) : 1;
       const width = Math.floor((wide - 12 * (columns - 1)) / columns);
-      const tall = Math.max(chart.kind === "heat" ? Math.min(420, 50 + 12 * shown[0].series.length) : 0, several ? (shown[0].alone ? 130 : 170) : height);
+      const least = chart.kind === "heat" ? Math.min(420, 50 + 12 * shown[0].series.length) : 0;
+      const tall = Math.max(least, several ? (shown[0].alone ? 130 : 170) : height);
       body.replaceChildren(...shown.map((each) => panel(chart, each, span, width, tall, probe, follow)));
     }
     let last = 0;
@@ -292,13 +323,17 @@ const Chart = (() => {
     const legend = chart.kind === "heat"
       ? el("div", { class: "legend" }, format(chart.y, span[0]), el("i", { class: "ramp" }), format(chart.y, span[1]))
       : seen.size > 1 ? el("div", { class: "legend" }, [...seen].map(([name, each]) =>
-        el("span", null, el("i", { class: `swatch s${each.colour}${each.dash && !several ? " dash" : ""}` }), el("bdi", null, name)))) : null;
+        el("span", null, el("i", { class: `swatch s${each.colour}${each.dash ? " dash" : ""}` }),
+          el("bdi", null, name)))) : null;
     const frame = el("div", { class: "frame" }, body, tip);
     if (!full) return el("figure", { class: "chart bare" }, legend, frame);
-    const details = el("details", { class: "numbers", toggle: () => details.open && details.children.length < 2 && details.append(numbers(chart, names)) },
+    const unfold = () => details.open && details.children.length < 2 && details.append(numbers(chart, names));
+    const details = el("details", { class: "numbers", toggle: unfold },
       el("summary", null, "Numbers"));
-    return el("figure", { class: "chart", id: null, "data-chart": chart.id }, el("figcaption", null, el("h3", null, Text.name(chart.title)),
-      el("p", { class: "what" }, Text.name(chart.y.label), chart.y.percent ? " (%)" : "", el("span", { class: "source" }, Text.name(chart.source)))),
+    return el("figure", { class: `chart${several ? " wide" : ""}`, "data-chart": chart.id },
+      el("figcaption", null, el("h3", null, Text.name(chart.title)),
+      el("p", { class: "what" }, Text.name(chart.y.label), chart.y.percent ? " (%)" : "",
+        el("span", { class: "source" }, Text.name(chart.source)))),
     legend, frame, chart.note ? el("p", { class: "note" }, Text.name(chart.note)) : null, details);
   }
   return { figure };

@@ -18,9 +18,11 @@ const Context = (() => {
     const length = passage < 0 ? 0 : place[passage + 1] - place[passage];
     if (passage < 0 || at >= first[passage] + length) return null;
     const sequence = Math.floor(at / run.meta.positions) * run.meta.positions;
-    const [from, to] = [Math.max(first[passage], sequence), Math.min(first[passage] + length, sequence + run.meta.positions)];
+    const [from, to] = [Math.max(first[passage], sequence),
+      Math.min(first[passage] + length, sequence + run.meta.positions)];
     const [begin, end] = [Math.max(from, at - before), Math.min(to, at + after + 1)];
-    const ids = Array.from(token.subarray(place[passage] + from - first[passage], place[passage] + end - first[passage]));
+    const shift = place[passage] - first[passage];
+    const ids = Array.from(token.subarray(from + shift, end + shift));
     const texts = Text.stream(ids.map((id) => run.bytes(id)));
     return { first: begin, ids: ids.slice(begin - from), texts: texts.slice(begin - from), lead: begin > sequence,
       tail: end < sequence + run.meta.positions };
@@ -36,10 +38,14 @@ const Context = (() => {
     const { positions, labels } = run.meta;
     const sequence = Math.floor(at / positions);
     const label = labels.length > 1 && text.label.length > sequence ? labels[text.label[sequence]] : null;
-    const where = el("span", { class: "where" }, label === null || label === undefined ? null : el("span", { class: "badge none" }, Dom.name(label)), " ",
-      el("span", { title: `sequence ${sequence}, position ${at % positions}` }, `${Text.count(sequence)}:${at % positions}`));
-    const found = around(run, text, at, wide ? most : Math.min(NARROW[0], most), wide ? rest : Math.min(NARROW[1], rest));
-    if (!found) return el("li", { class: "context" }, where, el("p", { class: "gone" }, "This passage is not in the page."));
+    const where = el("span", { class: "where" }, label === null || label === undefined ? null
+      : el("span", { class: "badge none" }, Dom.name(label)), " ",
+      el("span", { title: `sequence ${sequence}, position ${at % positions}` },
+        `${Text.count(sequence)}:${at % positions}`));
+    const [before, after] = wide ? [most, rest] : [Math.min(NARROW[0], most), Math.min(NARROW[1], rest)];
+    const found = around(run, text, at, before, after);
+    if (!found) return el("li", { class: "context" }, where,
+      el("p", { class: "gone" }, "This passage is not in the page."));
     const span = (i) => {
       const index = found.first + i;
       const active = bit(arrays.context_mask, k, index - at + most);
@@ -47,9 +53,12 @@ const Context = (() => {
       const content = string ? Dom.nodes(Text.pieces(string, false)) : [];
       if (!active && index !== at) return content;
       const shown = content.length ? content : el("span", { class: "mark" }, "▯");
-      const title = `${string ? "" : `${Text.flat(Text.ofBytes(run.bytes(found.ids[i]))) || "empty"}: its character ends later; `}token ${found.ids[i]}, position ${index % positions}`;
+      const bytes = string ? ""
+        : `${Text.flat(Text.ofBytes(run.bytes(found.ids[i]))) || "empty"}: its character ends later; `;
+      const title = `${bytes}token ${found.ids[i]}, position ${index % positions}`;
       if (index !== at) return el("mark", { "data-at": index, title }, shown);
-      return el("a", { class: "centre", "data-at": index, title, href: run.href(`token/${found.ids[i]}`) }, el("mark", null, shown));
+      return el("a", { class: "centre", "data-at": index, title, href: run.href(`token/${found.ids[i]}`) },
+        el("mark", null, shown));
     };
     const all = found.ids.map((_, i) => span(i));
     const centre = at - found.first;

@@ -1,5 +1,5 @@
 "use strict";
-/* Data: the runs of this file. A blob is base64 of gzip of a header and its arrays, and decoded when it is first asked for. */
+/* Data: the runs of this file. A blob is base64 of gzip of a header and arrays, decoded when it is first asked for. */
 const Data = (() => {
   const KINDS = { u1: Uint8Array, i1: Int8Array, u2: Uint16Array, i2: Int16Array, u4: Uint32Array, i4: Int32Array,
     f4: Float32Array, f8: Float64Array };
@@ -28,8 +28,8 @@ const Data = (() => {
   async function decode(id) {
     const text = await textOf(id);
     if (typeof DecompressionStream === "undefined") {
-      throw new Error("This browser cannot unpack the data (it has no DecompressionStream): it takes Chrome or Edge 80, "
-        + "Firefox 113, Safari 16.4 or newer.");
+      throw new Error("This browser cannot unpack the data (it has no DecompressionStream): it takes Chrome or Edge 80,"
+        + " Firefox 113, Safari 16.4 or newer.");
     }
     try {
       const packed = new Blob([fromBase64(text)]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -53,7 +53,7 @@ const Data = (() => {
     return known.get(id);
   }
 
-  /* Entries grouped by value: `start[v]` to `start[v + 1]` of `owner` are those whose `values[k]` is v, in their order. */
+  /* Entries by value: `start[v]` to `start[v + 1]` of `owner` are of those whose `values[k]` is v, in their order. */
   function invert(values, owners, size) {
     const start = new Uint32Array(size + 1);
     for (let k = 0; k < values.length; k++) start[values[k] + 1]++;
@@ -67,14 +67,15 @@ const Data = (() => {
   class Run {
     constructor(meta, number) {
       Object.assign(this, { meta, number });
-      this.bits = Object.fromEntries(meta.flags.map((flag, i) => [flag, (1 << i) >>> 0]));
+      this.bits = Object.assign(Object.create(null), ...meta.flags.map((flag, i) => ({ [flag]: (1 << i) >>> 0 })));
     }
     has(part) { return this.meta.parts.includes(part); }
     href(route) { return `#${this.number ? `${this.number}:` : ""}${route}`; }
 
     /* Reads the table and the vocabulary. */
     open() {
-      this.opened ??= Promise.all([blob(this.meta.blobs.table), blob(this.meta.blobs.vocabulary)]).then(([table, words]) => {
+      const { blobs } = this.meta;
+      this.opened ??= Promise.all([blob(blobs.table), blob(blobs.vocabulary)]).then(([table, words]) => {
         Object.assign(this, { table, words, size: table.layer.length, vocabulary: words.start.length - 1 });
         this.starts = new Map(this.meta.layers.map((layer) => [layer, [this.size, this.size]]));
         for (let row = 0; row < this.size; row++) {
@@ -108,7 +109,10 @@ const Data = (() => {
     /* Tokens whose text has a part like this, whatever the case: Uint8Array over the vocabulary. */
     matching(query) {
       const part = query.replaceAll("␣", " ").toLowerCase();
-      return Uint8Array.from(this.folded, (text) => (text.includes(part) ? 1 : 0));
+      const { folded } = this;
+      const match = new Uint8Array(folded.length);
+      for (let id = 0; id < match.length; id++) match[id] = folded[id].includes(part) ? 1 : 0;
+      return match;
     }
     /* Rows by the tokens of their triggers. */
     get users() {
@@ -138,7 +142,8 @@ const Data = (() => {
       for (let k = arrays.trigger_start[local]; k < arrays.trigger_start[local + 1]; k++) {
         const n = arrays.trigger_n[k];
         const flags = arrays.trigger_flags[k];
-        found.push({ n, tokens: [...arrays.trigger_tokens.subarray((k + 1) * width - n, (k + 1) * width)], on: arrays.on[k],
+        found.push({ n, tokens: [...arrays.trigger_tokens.subarray((k + 1) * width - n, (k + 1) * width)],
+          on: arrays.on[k],
           total: arrays.total[k], member: (flags & 1) > 0, covered: (flags & 2) > 0,
           projection: arrays.projection?.[k] ?? NaN, rank: arrays.rank?.[k] ?? -1 });
       }

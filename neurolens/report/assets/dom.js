@@ -28,14 +28,16 @@ const Dom = (() => {
     if (!whole && full.length > LONG) pieces = [...Text.pieces([...full].slice(0, LONG).join(""), false), ["…", true]];
     const title = `${full.length > LONG && !whole ? `${full}\n` : ""}token ${id}`;
     const content = full ? nodes(pieces) : [el("span", { class: "mark" }, "empty")];
-    return el(link ? "a" : "span", { class: "token", href: link && run.href(`token/${id}`), title }, el("bdi", null, content));
+    return el(link ? "a" : "span", { class: "token", href: link && run.href(`token/${id}`), title },
+      el("bdi", null, content));
   }
 
   /* A table with a caption; columns: [[name, class], …]; rows: lists of cells, the first one heads its row. */
   function table(caption, columns, rows, attributes = {}) {
     const head = columns.map(([text, kind]) => el("th", { scope: "col", class: kind }, text));
     const body = rows.map((cells) =>
-      el("tr", null, cells.map((cell, i) => el(i ? "td" : "th", { class: columns[i][1], scope: i ? null : "row" }, cell))));
+      el("tr", null, cells.map((cell, i) => el(i ? "td" : "th", { class: columns[i][1], scope: i ? null : "row" },
+        cell))));
     return el("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": caption },
       el("table", attributes, el("caption", { class: "unseen" }, caption), el("thead", null, el("tr", null, head)),
         el("tbody", null, body)));
@@ -48,7 +50,8 @@ const Dom = (() => {
       low === null ? null : el("b", { style: { width: width(low) } }));
   }
 
-  const message = (title, ...text) => el("div", { class: "message", role: "alert" }, el("h2", null, title), el("p", null, ...text));
+  const message = (title, ...text) =>
+    el("div", { class: "message", role: "alert" }, el("h2", null, title), el("p", null, ...text));
   const section = (title, ...children) => el("section", null, el("h2", null, title), children);
   return { el, svg, name, nodes, token, table, bar, message, section };
 })();

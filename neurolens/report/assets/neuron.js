@@ -14,74 +14,105 @@ const Neuron = (() => {
     return Math.max(0, (p + square / 2 - z * Math.sqrt((p * (1 - p)) / total + square / (4 * total))) / (1 + square));
   }
 
-  /* [holds (true, false, null: cannot be told), …text] of each rule by which row is a detector of n-grams. */
+  /* [holds, …text] of each rule by which a row is, or is not, a detector of n-grams of length n. */
   function detects(run, row, n, triggers, activations) {
     const { rules, grams } = run.meta;
-    const [word, covering] = [Classes.GRAMS[n - 1], run.table.covering[row * grams + n - 1]];
+    const [word, flag] = [Classes.GRAMS[n - 1], `${Classes.COLUMNS[n - 1]}_detector`];
+    const covering = run.table.covering[row * grams + n - 1];
     const limit = n === 1 ? rules.max_covering : rules.max_covering_ngrams;
     const coverage = rules.coverage ?? 95;
-    const flag = `${Classes.COLUMNS[n - 1]}_detector`;
+    const rate = rules.rate ?? rules.min_rate ?? 95;
     const detector = run.has_flag(row, flag);
-    const covered = triggers.filter((each) => each.n === n && each.covered);
-    const sum = (list) => list.reduce((all, each) => all + each.on, 0);
-    const known = activations !== UNKNOWN && activations !== undefined;
-    const share = (on) => (known && activations ? `${Text.percent(on / activations)} of its activations (${Text.count(on)} of ${Text.count(activations)})`
-      : `${Text.plural(on, "activation")}${known ? "" : "; of how many is not known"}`);
-    const least = Math.max(1, rules.min_occurrences ?? 1, rules.support_occurrences ?? 5);
-    const sure = covered.filter((each) => each.total >= least);
-    const found = [[covering >= 1 && covering <= limit, covering ? `${Text.plural(covering, word)} ${covering === 1 ? "accounts" : "account"} for ${coverage}% of its activations` : `it is active on no ${word}`,
-      ` (covering number; a detector: at most ${limit})`]];
+    const number = covering
+      ? `${Text.plural(covering, word)} ${covering === 1 ? "accounts" : "account"} for ${coverage}% of its activations`
+      : `It is active on no ${word}`;
+    const found = [[covering >= 1 && covering <= limit, number, ` (covering number; a detector: at most ${limit})`]];
     if (!found[0][0]) return { detector, found };
-    found.push([known ? covered.length > 0 && 100 * sum(covered) >= coverage * activations : detector,
-      covered.length ? `Covered ${word}s – it is active on ≥ ${rules.rate ?? rules.min_rate ?? 95}% of their occurrences – account for ${share(sum(covered))}` : `It is active on no ${word} nearly always`,
+
+    const known = activations !== UNKNOWN && activations > 0;
+    const sum = (list) => list.reduce((all, each) => all + each.on, 0);
+    const share = (on) =>
+      (known ? `${Text.percent(on / activations)} of its activations (${Text.count(on)} of ${Text.count(activations)})`
+      : `${Text.plural(on, "activation")}; of how many is not known`);
+    const own = triggers.filter((each) => each.n === n);
+    const few = !detector && own.filter((each) => each.member).length < covering; // the page has the first ones only
+    const covered = own.filter((each) => each.covered);
+    const always = `it is active on ≥ ${rate}% of their occurrences`;
+    const accounts = covered.length
+      ? `Covered ${word}s${few ? " among those shown" : ""} – ${always} – account for ${share(sum(covered))}`
+      : `No ${word}${few ? " of those shown" : ""} is covered: active on ≥ ${rate}% of its occurrences`;
+    found.push([detector || (known && !few && 100 * sum(covered) >= coverage * activations), accounts,
       ` (at least ${coverage}%)`]);
     if (detector) {
-      found.push([run.has_flag(row, `${flag}_supported`), `Well supported: those that occur ≥ ${least} times alone account for ${share(sum(sure))}`,
+      const least = Math.max(1, rules.min_occurrences ?? 1, rules.support_occurrences ?? 5);
+      const sure = covered.filter((each) => each.total >= least);
+      found.push([run.has_flag(row, `${flag}_supported`),
+        `Well supported: those that occur ≥ ${least} times alone account for ${share(sum(sure))}`,
         ` (at least ${coverage}%, and ${rules.support_activations ?? 100} activations)`]);
     }
     return { detector, found };
   }
 
-  /* What is known of it, rule by rule: <dl>. */
-  function why(run, row, triggers, arrays, local) {
+  /* [[class, whether it is of it, [holds (null: no rule), …text] of each rule], …]. */
+  function* reasons(run, row, triggers, arrays, local) {
     const { meta, table } = run;
     const [n, active] = [meta.n_tokens, table.activations[row]];
-    const groups = [];
-    const add = (title, holds, found) => groups.push(el("div", { class: holds ? "holds" : "" }, el("dt", null, title, el("span", { class: "verdict" }, holds ? "yes" : "no")),
-      found.map(([ok, ...text]) => el("dd", { class: ok === null ? "open" : ok ? "ok" : "fails" }, el("span", { class: "unseen" }, ok === null ? "" : ok ? "holds: " : "does not hold: "), text))));
+    const bound = `Silent on ${Text.count(n)} tokens: frequency < 3/n = ${Text.percent(3 / n)} with 95% confidence`;
     const dead = run.has_flag(row, "dead");
-    add("Dead", dead, [dead ? [true, `Silent on ${Text.count(n)} tokens: frequency < 3/n = ${Text.percent(3 / n)} with 95% confidence`]
-      : [false, `Active on ${Text.plural(active, "token")} of ${Text.count(n)}`]]);
-    if (run.has_flag(row, "dead_but_bos")) add("Only </s>", true, [[true, "All its activations are on </s>: starts of sequences and separators"]]);
-    if (run.has("ngrams") && !dead) {
-      for (let k = 1; k <= meta.grams; k++) {
-        const { detector, found } = detects(run, row, k, triggers, arrays.activations_n?.[local * meta.grams + k - 1]);
-        add(`${Classes.GRAMS[k - 1]} detector`, detector, found);
-      }
+    yield ["Dead", dead, [dead ? [true, bound] : [false,
+      `Active on ${Text.plural(active, "token")} of ${Text.count(n)}`]]];
+    if (dead) return;
+    if (run.has_flag(row, "dead_but_bos")) {
+      yield ["Only </s>", true, [[true, "All its activations are on </s>: starts of sequences and separators"]]];
     }
-    if (run.has("updates") && table.suppression && !Number.isNaN(table.suppression[row])) {
+    for (let k = 1; k <= meta.grams; k++) {
+      const known = arrays.activations_n?.[local * meta.grams + k - 1];
+      const { detector, found } = detects(run, row, k, triggers, known);
+      yield [`${Classes.GRAMS[k - 1]} detector`, detector, found];
+    }
+    const centred = run.has("updates") && table.suppression ? table.suppression[row] : NaN;
+    if (!Number.isNaN(centred)) {
       const at = rowOf(arrays.update_row, local);
-      const mean = at < 0 ? null : arrays.projection_mean[at];
-      const value = table.suppression[row];
-      add("Suppresses triggers", run.has_flag(row, "suppresses"), [[run.has_flag(row, "suppresses"), mean === null ? `Its value vector's projection at its triggers, centred, is ${Text.signed(value, 3)}`
-        : `Its value vector's projection at its triggers is ${Text.signed(value + mean, 3)} (below 0)`, mean === null ? "" : `; centred: ${Text.signed(value, 3)}`]]);
+      const holds = run.has_flag(row, "suppresses");
+      const raw = at < 0 ? "" : ` ${Text.signed(centred + arrays.projection_mean[at], 3)} (below 0);`;
+      yield ["Suppresses triggers", holds,
+        [[holds, `Its value vector’s projection at its triggers:${raw} centred ${Text.signed(centred, 3)}`]]];
     }
-    if (run.has("positions") && !dead) {
-      const limit = meta.rules.mi_threshold ?? 0.05;
-      const holds = run.has_flag(row, "positional");
-      const type = table.position_type[row];
-      add("Positional", holds, [[holds, `Mutual information with the position, beyond chance: ${Text.decimal(table.position_mi[row])} nats`, ` (above ${limit})`],
-        ...(type ? [[null, `Type: ${Classes.TYPES[meta.types[type]] ?? meta.types[type]}, ${meta.strengths[table.position_strength[row]]}`]] : [])]);
+    if (run.has("positions")) {
+      const [holds, type] = [run.has_flag(row, "positional"), table.position_type[row]];
+      const words = `Mutual information with the position, beyond chance: ${Text.decimal(table.position_mi[row])} nats`;
+      const found = [[holds, words, ` (above ${meta.rules.mi_threshold ?? 0.05})`]];
+      if (type) found.push([null, `Type: ${shape(run, row)}`]);
+      yield ["Positional", holds, found];
     }
-    if (run.has("contrast") && !dead) {
-      for (const [column, title, text] of [["label_only", "Of one label", "Active in no other label than"], ["label_silent", "Silent in one label", "Active in every label but"]]) {
-        const label = table[column][row];
-        if (label >= 0) add(title, true, [[true, `${text} `, el("b", null, Dom.name(meta.labels[label] ?? `label ${label}`)), run.has_flag(row, `${column}_supported`) ? ", well supported" : ""]]);
-      }
+    const labels = { label_only: ["Of one label", "Active in no other label than "],
+      label_silent: ["Silent in one label", "Active in every label but "] };
+    for (const [column, [title, text]] of Object.entries(run.has("contrast") ? labels : {})) {
+      const label = table[column][row];
+      if (label < 0) continue;
+      const name = el("b", null, Dom.name(meta.labels[label] ?? `label ${label}`));
+      yield [title, true, [[true, text, name, run.has_flag(row, `${column}_supported`) ? ", well supported" : ""]]];
     }
+  }
+
+  /* What is known of it, rule by rule, and what is not. */
+  function why(run, ...of) {
+    const sign = (holds) => (holds === null ? "open" : holds ? "ok" : "fails");
+    const rule = ([holds, ...text]) => el("dd", { class: sign(holds) },
+      holds === null ? null : el("span", { class: "unseen" }, holds ? "holds: " : "does not hold: "), text);
+    const groups = [...reasons(run, ...of)].map(([title, holds, rules]) => el("div", { class: holds ? "holds" : "" },
+      el("dt", null, Text.capital(title), el("span", { class: "verdict" }, holds ? "yes" : "no")), rules.map(rule)));
     const names = { ngrams: "n-grams", positions: "positions", contrast: "labels", updates: "what it writes" };
     const absent = Object.keys(names).filter((part) => !run.has(part)).map((part) => names[part]);
-    return [el("dl", { class: "why" }, groups), absent.length ? el("p", { class: "quiet" }, `Not analysed: ${absent.join(", ")}.`) : null];
+    return [el("dl", { class: "why" }, groups),
+      absent.length ? el("p", { class: "quiet" }, `Not analysed: ${absent.join(", ")}.`) : null];
+  }
+
+  /* The type and the strength of a positional neuron. */
+  function shape(run, row) {
+    const { types, strengths } = run.meta;
+    const { position_type: type, position_strength: strength } = run.table;
+    return `${Classes.TYPES[types[type[row]]] ?? types[type[row]]}, ${strengths[strength[row]]}`;
   }
 
   /* Place of a value in an ascending array, −1 if it is not there. */
@@ -90,7 +121,8 @@ const Neuron = (() => {
   }
 
   const gram = (run, tokens) => {
-    const joined = tokens.length > 1 ? Text.flat(Text.pieces(Text.stream(tokens.map((id) => run.bytes(id))).join(""), false)) : null;
+    const joined = tokens.length > 1
+      ? Text.flat(Text.pieces(Text.stream(tokens.map((id) => run.bytes(id))).join(""), false)) : null;
     return el("span", { class: "gram", title: joined }, tokens.map((id) => Dom.token(run, id)));
   };
 
@@ -102,29 +134,41 @@ const Neuron = (() => {
     for (let n = 1; n <= run.meta.grams; n++) {
       const of = triggers.filter((each) => each.n === n);
       if (!of.length) continue;
-      const columns = [[Classes.GRAMS[n - 1], "wide"], ["active of occurrences", "number"], ["rate, lower bound", "rate"], ["", "marks"],
+      const columns = [[Classes.GRAMS[n - 1], "wide"], ["active of occurrences", "number"],
+        ["rate, lower bound", "rate"], ["", "marks"],
         ...(projected ? [["projection", "number"], ["rank", "number"]] : [])];
       const cells = (each) => {
         const [rate, low] = [each.total ? each.on / each.total : 0, wilson(each.on, each.total, z)];
-        return [gram(run, each.tokens), [Text.count(each.on), el("span", { class: "quiet" }, ` of ${Text.count(each.total)}`)],
-          el("span", { title: `at least ${Text.percent(low)} with 95% confidence` }, Dom.bar(rate, low), el("span", { class: "value" }, Text.percent(rate)), el("span", { class: "quiet low" }, ` ≥ ${Text.percent(low)}`)),
-          [each.covered ? el("span", { class: "badge detector", title: "active at nearly all of its occurrences" }, "covered")
+        return [gram(run, each.tokens),
+          [Text.count(each.on), el("span", { class: "quiet" }, ` of ${Text.count(each.total)}`)],
+          el("span", { title: `at least ${Text.percent(low)} with 95% confidence` }, Dom.bar(rate, low),
+            el("span", { class: "value" }, Text.percent(rate)),
+              el("span", { class: "quiet low" }, ` ≥ ${Text.percent(low)}`)),
+          [each.covered ? el("span", { class: "badge detector", title: "active at nearly all of its occurrences" },
+            "covered")
             : each.member ? el("span", { class: "badge none", title: "of the covering set" }, "member") : "",
-          each.total < (run.meta.rules.support_occurrences ?? 5) ? el("span", { class: "badge none", title: "occurs too rarely to be sure" }, "rare") : ""],
+          each.total < (run.meta.rules.support_occurrences ?? 5)
+            ? el("span", { class: "badge none", title: "occurs too rarely to be sure" }, "rare") : ""],
           ...(projected ? [Text.signed(each.projection, 3), each.rank >= 0 ? Text.count(each.rank) : "–"] : [])];
       };
-      const draw = (some) => Dom.table(`${Classes.GRAMS[n - 1]}s it is active on most`, columns, some.map(cells), { class: "plain triggers" });
+      const draw = (some) => Dom.table(`${Classes.GRAMS[n - 1]}s it is active on most`, columns, some.map(cells),
+        { class: "plain triggers" });
       const holder = el("div", null, draw(of.slice(0, FEW)));
-      const button = of.length > FEW ? el("button", { type: "button", class: "more", click: () => { holder.replaceChildren(draw(of)); button.remove(); } },
+      const button = of.length > FEW
+        ? el("button", { type: "button", class: "more",
+          click: () => { holder.replaceChildren(draw(of)); button.remove(); } },
         `All ${of.length} ${Classes.GRAMS[n - 1]}s`) : null;
-      tables.push(el("div", { class: "of-length" }, el("h3", null, `${Classes.GRAMS[n - 1]}s`), holder, button));
+      tables.push(el("div", { class: "of-length" }, el("h3", null, Text.capital(`${Classes.GRAMS[n - 1]}s`)), holder,
+        button));
     }
-    return tables.length ? tables : el("p", { class: "quiet" }, run.has("ngrams") ? "None: it is active on no text." : "N-grams are not analysed.");
+    return tables.length ? tables : el("p", { class: "quiet" }, run.has("ngrams") ? "None: it is active on no text."
+      : "N-grams are not analysed.");
   }
 
   function contexts(run, text, arrays, local) {
     const holder = el("div");
-    const button = el("button", { type: "button", class: "plain", "data-key": "w", "aria-pressed": "false", click: () => { wide = !wide; draw(); } });
+    const button = el("button", { type: "button", class: "plain", "data-key": "w", "aria-pressed": "false",
+      click: () => { wide = !wide; draw(); } });
     const draw = () => {
       holder.replaceChildren(Context.list(run, text, arrays, local, wide));
       button.setAttribute("aria-pressed", String(wide));
@@ -133,8 +177,11 @@ const Neuron = (() => {
     draw();
     const count = arrays.context_start[local + 1] - arrays.context_start[local];
     return el("section", null, el("header", null, el("h2", null, "In context"), count ? button : null),
-      count ? el("p", { class: "quiet" }, `${Text.plural(count, "sampled activation")}; `, el("mark", null, "marked"), " tokens are active, the ",
-        el("span", { class: "centre" }, el("mark", null, "sampled")), ` one most. ${run.meta.bitmaps ? "" : "Of the others only those known from samples are marked."}`) : el("p", { class: "quiet" }, "None."),
+      count ? el("p", { class: "quiet" }, `${Text.plural(count, "sampled activation")}; `, el("mark", null, "marked"),
+        " tokens are active, the ",
+        el("span", { class: "centre" }, el("mark", null, "sampled")),
+          ` one most. ${run.meta.bitmaps ? "" : "Of the others only those known from samples are marked."}`)
+            : el("p", { class: "quiet" }, "None."),
       holder);
   }
 
@@ -144,21 +191,24 @@ const Neuron = (() => {
     const on = arrays.label_on.subarray(local * labels.length, (local + 1) * labels.length);
     const rates = labels.map((_, i) => (totals[i] ? on[i] / totals[i] : 0));
     const top = Math.max(...rates, 1e-30);
-    return Dom.section("By label", Dom.table("Frequency by label", [["label", ""], ["frequency", "rate"], ["active of tokens", "number"]],
-      labels.map((label, i) => [Dom.name(label), [Dom.bar(rates[i] / top), el("span", { class: "value" }, Text.percent(rates[i]))],
+    return Dom.section("By label",
+      Dom.table("Frequency by label", [["label", ""], ["frequency", "rate"], ["active of tokens", "number"]],
+      labels.map((label, i) => [Dom.name(label), [Dom.bar(rates[i] / top),
+        el("span", { class: "value" }, Text.percent(rates[i]))],
         [Text.count(on[i]), el("span", { class: "quiet" }, ` of ${Text.count(totals[i])}`)]]), { class: "plain" }));
   }
 
   function byPosition(run, row, arrays, local) {
     if (!arrays.curve) return null;
     const fine = rowOf(arrays.fine_row, local);
-    const [values, top, at] = fine >= 0 ? [arrays.fine, arrays.fine_top, fine] : [arrays.curve, arrays.curve_top, local];
+    const [values, top, at] = fine >= 0 ? [arrays.fine, arrays.fine_top, fine]
+      : [arrays.curve, arrays.curve_top, local];
     const bins = values.shape[1];
     const y = Array.from(values.subarray(at * bins, (at + 1) * bins), (value) => (value / 255) * top[at]);
     const x = y.map((_, i) => Math.floor((i * run.meta.positions) / bins));
-    const type = run.table.position_type?.[row];
-    const title = type ? `By position: ${Classes.TYPES[run.meta.types[type]] ?? ""}, ${run.meta.strengths[run.table.position_strength[row]]}` : "By position";
-    const chart = { id: "position", title: "Frequency by position", kind: "line", x: { label: "position", values: x, log: false },
+    const title = run.table.position_type?.[row] ? `By position: ${shape(run, row)}` : "By position";
+    const chart = { id: "position", title: "Frequency by position", kind: "line",
+      x: { label: "position", values: x, log: false },
       y: { label: "frequency", percent: true, log: false }, series: [{ name: "frequency", run: run.number, x, y }] };
     return Dom.section(title, Chart.figure(chart, () => "", { height: 150, full: false }));
   }
@@ -166,34 +216,47 @@ const Neuron = (() => {
   function writes(run, row, triggers, arrays, local) {
     if (!run.has("updates")) return null;
     const at = rowOf(arrays.update_row, local);
-    if (at < 0) return Dom.section("What it writes", el("p", { class: "quiet" }, "Its value vector is not projected in this run."));
+    if (at < 0) return Dom.section("What it writes",
+      el("p", { class: "quiet" }, "Its value vector is not projected in this run."));
     const own = new Set(triggers.flatMap((each) => each.tokens));
     const width = arrays.promoted.shape[1];
     const list = (name) => {
       const ids = arrays[name].subarray(at * width, (at + 1) * width);
       const sizes = arrays[`${name}_projection`].subarray(at * width, (at + 1) * width);
-      return el("div", null, el("h3", null, name), el("ol", { class: "written" }, Array.from(ids, (id, i) => (id < 0 ? null
-        : el("li", { class: own.has(id) ? "own" : null, title: own.has(id) ? "one of its triggers" : null }, Dom.token(run, id),
-          own.has(id) ? el("span", { class: "badge detector" }, "trigger") : null, el("span", { class: "value" }, Text.signed(sizes[i])))))));
+      return el("div", null, el("h3", null, Text.capital(name)),
+        el("ol", { class: "written" }, Array.from(ids, (id, i) => (id < 0 ? null
+        : el("li", { class: own.has(id) ? "own" : null, title: own.has(id) ? "one of its triggers" : null },
+          Dom.token(run, id),
+          own.has(id) ? el("span", { class: "badge detector" }, "trigger") : null,
+            el("span", { class: "value" }, Text.signed(sizes[i])))))));
     };
-    return Dom.section("What it writes", el("p", { class: "quiet" }, "Tokens that its value vector promotes and suppresses most."), el("div", { class: "two" }, list("promoted"), list("suppressed")));
+    return Dom.section("What it writes",
+      el("p", { class: "quiet" }, "Tokens that its value vector promotes and suppresses most."),
+        el("div", { class: "two" }, list("promoted"), list("suppressed")));
   }
 
-  /* Rows that share triggers, weighted by how rare these are among neurons: [[row, tokens], …], most alike first. */
-  function like(run, row) {
+  /* Rows that share triggers: [[row, tokens], …], most alike first. A token counts by how rare it is among neurons,
+     and by this one's activations on it. */
+  function like(run, row, triggers) {
     const { search_start: start, search_token: token } = run.table;
     if (!token) return [];
     const weight = (id) => Math.log(1 + run.size / run.usersOf(id).length);
-    const own = token.subarray(start[row], start[row + 1]);
+    const tokens = triggers.filter((each) => each.n === 1);
+    const total = tokens.reduce((sum, each) => sum + each.on, 1);
+    const shares = new Map(tokens.map((each) => [each.tokens[0], each.on / total]));
+    const value = (id) => weight(id) * (0.02 + (shares.get(id) ?? 0));
+    const own = [...token.subarray(start[row], start[row + 1])].sort((a, b) => value(b) - value(a) || a - b);
     const score = new Map();
     for (const id of own) {
-      const each = weight(id);
+      const each = value(id);
       for (const other of run.usersOf(id)) if (other !== row) score.set(other, (score.get(other) ?? 0) + each);
     }
     const norm = (of) => Math.sqrt(token.subarray(start[of], start[of + 1]).reduce((sum, id) => sum + weight(id), 0));
-    const first = [...score].sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, 200); // of these the lengths decide, too
-    return first.map(([other, shared]) => [other, shared / norm(other)]).sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, LIKE)
-      .map(([other]) => [other, [...own].filter((id) => token.subarray(start[other], start[other + 1]).includes(id))]);
+    const first = [...score].sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0,
+      200); // of these the lengths decide, too
+    return first.map(([other, shared]) => [other, shared / norm(other)]).sort((a, b) => b[1] - a[1]
+      || a[0] - b[0]).slice(0, LIKE)
+      .map(([other]) => [other, own.filter((id) => token.subarray(start[other], start[other + 1]).includes(id))]);
   }
 
   /* Links to the neighbours in the table's order; data-key: the keys that follow them. */
@@ -202,10 +265,14 @@ const Neuron = (() => {
     const inside = view.place(row) >= 0;
     const [rows, place] = inside ? [view.rows, view.place(row)] : [null, row];
     const size = inside ? rows.length : run.size;
-    const link = (at, key, text) => (at >= 0 && at < size ? el("a", { class: "step", href: run.href(run.name(inside ? rows[at] : at)), "data-key": key, rel: key === "j" ? "next" : "prev" }, text(run.name(inside ? rows[at] : at)))
+    const link = (at, key, text) =>
+      (at >= 0 && at < size ? el("a", { class: "step", href: run.href(run.name(inside ? rows[at] : at)),
+        "data-key": key, rel: key === "j" ? "next" : "prev" }, text(run.name(inside ? rows[at] : at)))
       : el("span", { class: "step", "aria-disabled": "true" }, text("")));
-    return el("nav", { class: "steps", "aria-label": "Neighbours in the table" }, link(place - 1, "k", (name) => `← ${name}`),
-      el("a", { href: run.href(inside ? view.route : "neurons") }, `${Text.count(place + 1)} of ${Text.count(size)}`), link(place + 1, "j", (name) => `${name} →`));
+    return el("nav", { class: "steps", "aria-label": "Neighbours in the table" },
+      link(place - 1, "k", (name) => `← ${name}`),
+      el("a", { href: run.href(inside ? view.route : "neurons") }, `${Text.count(place + 1)} of ${Text.count(size)}`),
+        link(place + 1, "j", (name) => `${name} →`));
   }
 
   /* The page of a row of an open run. */
@@ -215,18 +282,31 @@ const Neuron = (() => {
     const triggers = run.triggers(arrays, local);
     const [low, high] = [table.frequency_low[row], table.frequency_high[row]];
     const dead = table.activations[row] === 0;
-    const others = like(run, row);
+    const others = like(run, row, triggers);
     return el("article", { class: "neuron" },
-      el("header", { class: "head" }, el("div", null, el("p", { class: "quiet over" }, `layer ${table.layer[row]}, neuron ${table.neuron[row]} · `, Dom.name(meta.name)),
-        el("h1", { tabindex: -1 }, run.name(row), " ", el("span", { class: "badges" }, Classes.badges(run, row)))), neighbours(run, row)),
-      el("p", { class: "lead" }, dead ? `Silent on all ${Text.count(meta.n_tokens)} tokens.` : ["Active on ", el("b", null, Text.percent(table.frequency[row])), " of tokens",
-        Number.isNaN(low) || Number.isNaN(high) ? "" : ` (${Text.percent(low)} – ${Text.percent(high)})`, `: ${Text.count(table.activations[row])} of ${Text.count(meta.n_tokens)}`]),
+      el("header", { class: "head" },
+        el("div", null, el("p", { class: "quiet over" }, `layer ${table.layer[row]}, neuron ${table.neuron[row]} · `,
+          Dom.name(meta.name)),
+        el("h1", { tabindex: -1 }, run.name(row), " ", el("span", { class: "badges" }, Classes.badges(run, row)))),
+          neighbours(run, row)),
+      el("p", { class: "lead" }, dead ? `Silent on all ${Text.count(meta.n_tokens)} tokens.`
+        : ["Active on ", el("b", null, Text.percent(table.frequency[row])), " of tokens",
+        Number.isNaN(low) || Number.isNaN(high) ? "" : ` (${Text.percent(low)} – ${Text.percent(high)})`,
+          `: ${Text.count(table.activations[row])} of ${Text.count(meta.n_tokens)}`]),
       el("div", { class: "columns" },
-        el("div", { class: "main" }, Dom.section("Triggers", triggerTables(run, triggers)), contexts(run, text, arrays, local),
-          others.length ? Dom.section("Others with the same triggers", Dom.table("Neurons with the same triggers", [["neuron", ""], ["classes", ""], ["frequency", "number"], ["in common", "wide"]],
-            others.map(([other, shared]) => [el("a", { href: run.href(run.name(other)) }, run.name(other)), Classes.badges(run, other, true), Text.percent(table.frequency[other]),
-              el("span", { class: "gram spaced" }, shared.slice(0, 6).map((id) => Dom.token(run, id)), shared.length > 6 ? ` +${shared.length - 6}` : "")]), { class: "plain" })) : null),
-        el("aside", null, Dom.section("Why", why(run, row, triggers, arrays, local)), byPosition(run, row, arrays, local), byLabel(run, row, arrays, local), writes(run, row, triggers, arrays, local))));
+        el("div", { class: "main" }, Dom.section("Triggers", triggerTables(run, triggers)),
+          contexts(run, text, arrays, local),
+          others.length ? Dom.section("Others with the same triggers",
+            Dom.table("Neurons with the same triggers",
+              [["neuron", ""], ["classes", "marks"], ["frequency", "number"], ["in common", "shared"]],
+            others.map(([other, shared]) =>
+              [el("a", { href: run.href(run.name(other)) }, run.name(other)), Classes.badges(run, other, true),
+                Text.percent(table.frequency[other]),
+              el("span", { class: "gram spaced" }, shared.slice(0, 4).map((id) => Dom.token(run, id)), shared.length > 4
+                ? ` +${shared.length - 4}` : "")]), { class: "plain" })) : null),
+        el("aside", null, Dom.section("Why", why(run, row, triggers, arrays, local)),
+          byPosition(run, row, arrays, local), byLabel(run, row, arrays, local),
+            writes(run, row, triggers, arrays, local))));
   }
   return { view, gram, wilson };
 })();

@@ -4,7 +4,8 @@ const Overview = (() => {
   const { el } = Dom;
 
   const limits = (run) => (run.meta.limits.length
-    ? el("div", { class: "limits", role: "note" }, run.meta.limits.map((limit) => el("p", null, Text.name(limit)))) : null);
+    ? el("div", { class: "limits", role: "note" }, run.meta.limits.map((limit) => el("p", null, Text.name(limit))))
+      : null);
 
   /* Facts: one column a run. */
   function facts(runs) {
@@ -26,19 +27,26 @@ const Overview = (() => {
     const size = meta.neurons;
     const all = size * meta.layers.length;
     if (!ids.length) return null;
-    const link = (route, number) => (number ? el("a", { href: run.href(`neurons?${new URLSearchParams(route)}`) }, Text.count(number)) : "0");
+    const link = (route, number) =>
+      (number ? el("a", { href: run.href(`neurons?${new URLSearchParams(route)}`) }, Text.count(number)) : "0");
     const rows = ids.map((id) => [
-      el("bdi", null, Classes.describe(run, id)[0]), link({ class: id }, meta.totals[id]), Text.percent(meta.totals[id] / all),
-      ...meta.by_layer[id].map((number, i) => el("span", { class: "heat", style: { "--p": `${(100 * Math.sqrt(number / size)).toFixed(1)}%` },
-        title: `layer ${meta.layers[i]}: ${Text.percent(number / size)}` }, link({ class: id, layer: meta.layers[i] }, number)))]);
-    const columns = [["class", "sticky"], ["neurons", "number"], ["share", "number"], ...meta.layers.map((layer, i) => [i ? `${layer}` : `layer ${layer}`, "number cell"])];
+      el("bdi", null, Classes.describe(run, id)[0]), link({ class: id }, meta.totals[id]),
+        Text.percent(meta.totals[id] / all),
+      ...meta.by_layer[id].map((number, i) =>
+        el("span", { class: "heat", style: { "--p": `${(100 * Math.sqrt(number / size)).toFixed(1)}%` },
+        title: `layer ${meta.layers[i]}: ${Text.percent(number / size)}` },
+          link({ class: id, layer: meta.layers[i] }, number)))]);
+    const columns = [["class", "sticky"], ["neurons", "number"], ["share", "number"],
+      ...meta.layers.map((layer) => [`L${layer}`, "number cell"])];
     return Dom.table(`Neurons by class and layer: ${Text.name(meta.name)}`, columns, rows, { class: "plain classes" });
   }
 
   function missing(run) {
-    const words = { dead: "dead neurons", ngrams: "n-grams", positions: "positions", contrast: "labels", updates: "what neurons write" };
+    const words = { dead: "dead neurons", ngrams: "n-grams", positions: "positions", contrast: "labels",
+      updates: "what neurons write" };
     const absent = Object.keys(words).filter((part) => !run.has(part));
-    return absent.length ? el("p", { class: "quiet" }, `Not analysed: ${absent.map((part) => words[part]).join(", ")}.`) : null;
+    return absent.length ? el("p", { class: "quiet" }, `Not analysed: ${absent.map((part) => words[part]).join(", ")}.`)
+      : null;
   }
 
   function view(page) {
@@ -46,22 +54,21 @@ const Overview = (() => {
     const names = (i) => Text.name(runs[i]?.meta.name ?? `run ${i}`);
     const follow = (chart) => (chart.x.label !== "layer" ? null : (value, series) => {
       const each = series.find(({ rows }) => rows);
-      if (each) location.hash = runs[each.run].href(`neurons?${new URLSearchParams({ class: each.rows.class, layer: value })}`);
+      const filters = each && new URLSearchParams({ class: each.rows.class, layer: value });
+      if (each) location.hash = runs[each.run].href(`neurons?${filters}`);
     });
-    const figures = page.charts.map((chart) => {
-      const figure = Chart.figure(chart, names, { follow: follow(chart) });
-      if (new Set(chart.series.map((each) => each.run)).size > 1 || chart.series.length > 7) figure.classList.add("wide");
-      return figure;
-    });
+    const figures = page.charts.map((chart) => Chart.figure(chart, names, { follow: follow(chart) }));
     return el("div", { class: "overview" },
       el("h1", { tabindex: -1 }, Dom.name(page.title)),
       el("p", { class: "lead" }, runs.map((run, i) => [i ? " · " : "", el("a", { href: run.href("neurons") },
         Text.plural(run.meta.rows, "neuron"), runs.length > 1 ? [" of ", Dom.name(run.meta.name)] : " to look at")])),
       facts(runs),
       runs.map((run) => el("section", { class: "counts" },
-        el("h2", null, "Neurons by class and layer", runs.length > 1 ? [": ", Dom.name(run.meta.name)] : ""), limits(run), missing(run), classes(run))),
+        el("h2", null, "Neurons by class and layer", runs.length > 1 ? [": ", Dom.name(run.meta.name)] : ""),
+          limits(run), missing(run), classes(run))),
       figures.length ? Dom.section("Figures", el("div", { class: "figures" }, figures)) : null,
-      el("footer", { class: "foot" }, `Written by neurolens ${Text.name(page.version)}. Everything is in this file: it asks for nothing else.`));
+      el("footer", { class: "foot" },
+        `Written by neurolens ${Text.name(page.version)}. Everything is in this file: it asks for nothing else.`));
   }
   return { view, limits };
 })();

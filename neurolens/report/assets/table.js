@@ -4,41 +4,54 @@ const Table = (() => {
   const { el } = Dom;
   const HEIGHT = 34; // pixels of a row, as in page.css
   const SPARE = 12; // rows beyond those in sight
-  const TALLEST = 12_000_000; // pixels: browsers draw nothing taller than some 16 million
   const NOTHING = { class: "", layer: "", low: "", high: "", text: "", sort: "neuron" };
   const tables = new Map(); // run number → Table, kept so that coming back finds it as it was
+
+  /* Numbers of rows by a function of them. (`from` of typed arrays would take ten times as long.) */
+  function numbers(run, of) {
+    const found = new Float64Array(run.size);
+    for (let row = 0; row < run.size; row++) found[row] = of(row);
+    return found;
+  }
 
   /* Columns of a run: id → [title, explanation, key(run): numbers to sort by (NaN last), cell(run, row)]. */
   function columns(run) {
     const { table, meta } = run;
     const found = {
-      neuron: ["neuron", "layer.neuron", () => Float64Array.from({ length: run.size }, (_, row) => row),
+      __proto__: null,
+      neuron: ["neuron", "layer.neuron", () => numbers(run, (row) => row),
         (row) => el("a", { href: run.href(run.name(row)), class: "id" }, run.name(row))],
-      classes: ["classes", "what it is by the rules", () => Float64Array.from(table.flags, (flags) => flags || NaN),
+      classes: ["classes", "what it is by the rules", () => numbers(run, (row) => table.flags[row] || NaN),
         (row) => Classes.badges(run, row, true)],
-      frequency: ["frequency", "share of tokens it is active on; the bar is logarithmic, from a millionth to all", () => table.frequency,
+      frequency: ["frequency", "share of tokens it is active on; the bar is logarithmic, from a millionth to all", () =>
+        table.frequency,
         (row) => [el("span", { class: "value" }, Text.percent(table.frequency[row])),
           Dom.bar(table.frequency[row] ? 1 + Math.log10(table.frequency[row]) / 6 : 0)]],
     };
     if (table.trigger) {
-      found.trigger = ["top trigger", "the token it is active on most often, in the order of the alphabet", () => alphabetical(run),
+      found.trigger = ["top trigger", "the token it is active on most often, in the order of the alphabet", () =>
+        alphabetical(run),
         (row) => (table.trigger[row] < 0 ? "–" : Dom.token(run, table.trigger[row]))];
     }
     for (let n = 0; n < meta.grams; n++) {
-      found[Classes.COLUMNS[n]] = [`${Classes.GRAMS[n]}s`, `covering number: how many ${Classes.GRAMS[n]}s account for ${meta.rules.coverage ?? 95}% of its activations`,
-        () => Float64Array.from({ length: run.size }, (_, row) => table.covering[row * meta.grams + n] || NaN),
+      found[Classes.COLUMNS[n]] = [`${Classes.GRAMS[n]}s`,
+        `covering number: how many ${Classes.GRAMS[n]}s account for ${meta.rules.coverage ?? 95}% of its activations`,
+        () => numbers(run, (row) => table.covering[row * meta.grams + n] || NaN),
         (row) => { const value = table.covering[row * meta.grams + n]; return value ? Text.count(value) : "–"; }];
     }
     if (table.suppression && run.has("updates")) {
-      found.suppression = ["at triggers", "centred projection of its value vector at its triggers; below 0 it pushes them down", () => table.suppression,
-        (row) => Text.signed(table.suppression[row])];
+      found.suppression = ["projection",
+        "centred projection of its value vector at its triggers; below 0 it pushes them down", () => table.suppression,
+        (row) => Text.fixed(table.suppression[row])];
     }
     if (table.position_mi) {
-      found.position = ["position", "mutual information with the position, in nats, beyond chance", () => table.position_mi,
-        (row) => Text.decimal(table.position_mi[row])];
+      found.position = ["position", "mutual information with the position, in nats, beyond chance", () =>
+        table.position_mi,
+        (row) => Text.fixed(table.position_mi[row])];
     }
     if (table.label_mi) {
-      found.label = ["label", "mutual information with the label, in nats, beyond chance", () => table.label_mi, (row) => Text.decimal(table.label_mi[row])];
+      found.label = ["label", "mutual information with the label, in nats, beyond chance", () => table.label_mi,
+        (row) => Text.fixed(table.label_mi[row])];
     }
     return found;
   }
@@ -49,14 +62,15 @@ const Table = (() => {
     const { folded } = run;
     used.sort((a, b) => (folded[a] < folded[b] ? -1 : folded[a] > folded[b] ? 1 : a - b));
     const place = new Map(used.map((id, i) => [id, i]));
-    return Float64Array.from(run.table.trigger, (id) => place.get(id) ?? NaN);
+    return numbers(run, (row) => place.get(run.table.trigger[row]) ?? NaN);
   }
 
   /* Rows in rising (falling) order of their keys, equal ones as they are, NaN last: a float32 key, as an integer of the
      same order, and the row fit one float64, and those are sorted without a comparison in JavaScript. */
   function order(keys, falling) {
     const size = keys.length;
-    const floats = Float32Array.from(keys, (key) => key + 0);
+    const floats = new Float32Array(size);
+    for (let row = 0; row < size; row++) floats[row] = keys[row] + 0;
     const bits = new Uint32Array(floats.buffer);
     const packed = new Float64Array(size);
     for (let row = 0; row < size; row++) {
@@ -66,7 +80,9 @@ const Table = (() => {
       packed[row] = key * 2097152 + row;
     }
     packed.sort();
-    return Uint32Array.from(packed, (value) => value % 2097152);
+    const rows = new Uint32Array(size);
+    for (let i = 0; i < size; i++) rows[i] = packed[i] % 2097152;
+    return rows;
   }
 
   class View {
@@ -94,7 +110,7 @@ const Table = (() => {
     /* Rows of the state, in its order → `this.rows`; then draws. */
     filter() {
       const { run, state } = this;
-      const { layer, frequency, search_start: start, search_token: token } = run.table;
+      const { frequency, search_token: token } = run.table;
       const keep = new Uint8Array(run.size).fill(1);
       const drop = (test) => { for (let row = 0; row < run.size; row++) if (keep[row] && !test(row)) keep[row] = 0; };
       if (state.layer !== "") {
@@ -102,19 +118,23 @@ const Table = (() => {
         keep.fill(0, 0, first).fill(0, last);
       }
       if (state.class) drop(Classes.test(run, state.class));
-      const [low, high] = [state.low === "" ? -Infinity : Number(state.low), state.high === "" ? Infinity : Number(state.high)];
+      const [low, high] = [state.low === "" ? -Infinity : Number(state.low), state.high === "" ? Infinity
+        : Number(state.high)];
       if (low > -Infinity || high < Infinity) drop((row) => frequency[row] >= low && frequency[row] <= high);
       let tokens = "";
       if (state.text && token) {
         if (this.matches[0] !== state.text) this.matches = [state.text, run.matching(state.text)];
         const [, match] = this.matches;
-        const hit = new Set();
-        drop((row) => {
-          let any = false;
-          for (let k = start[row]; k < start[row + 1]; k++) if (match[token[k]]) { any = true; hit.add(token[k]); }
-          return any;
-        });
-        tokens = ` · ${Text.plural(hit.size, "token")} with this text`;
+        const { start, owner } = run.users;
+        const hit = new Uint8Array(run.size);
+        let used = 0;
+        for (let id = 0; id < match.length; id++) {
+          if (!match[id] || start[id] === start[id + 1]) continue;
+          used++;
+          for (let k = start[id]; k < start[id + 1]; k++) hit[owner[k]] = 1;
+        }
+        for (let row = 0; row < run.size; row++) keep[row] &= hit[row];
+        tokens = ` · ${Text.plural(used, "token")} of triggers with this text`;
       }
       const all = this.order(state.sort);
       const rows = new Uint32Array(run.size);
@@ -135,21 +155,19 @@ const Table = (() => {
       this.draw();
     }
 
-    /* The rows in sight, and spare ones. With more rows than the browser has pixels the scrollbar is a scale. */
+    /* The rows in sight, and spare ones. */
     draw() {
       const { scroller, rows } = this;
       const size = rows.length;
-      const total = Math.min(size * HEIGHT, TALLEST);
       const sight = Math.ceil((scroller.clientHeight || 600) / HEIGHT);
-      const squeezed = size * HEIGHT > TALLEST;
-      const top = squeezed ? Math.round((scroller.scrollTop / Math.max(1, total - scroller.clientHeight)) * Math.max(0, size - sight + 2))
-        : Math.floor(scroller.scrollTop / HEIGHT);
+      const top = Math.floor(scroller.scrollTop / HEIGHT);
       const [first, last] = [Math.max(0, Math.min(top, size) - SPARE), Math.min(size, top + sight + SPARE)];
-      const above = squeezed ? Math.max(0, Math.min(scroller.scrollTop, total - (last - first) * HEIGHT)) : first * HEIGHT;
+      const kept = scroller.scrollTop;
       const focused = document.activeElement;
+      let lost = false;
       for (const [place, row] of this.shown) {
         if (place >= first && place < last) continue;
-        if (row.contains(focused)) scroller.focus({ preventScroll: true });
+        lost ||= row.contains(focused);
         row.remove();
         this.shown.delete(place);
       }
@@ -161,8 +179,10 @@ const Table = (() => {
         this.shown.set(place, made);
         this.body.insertBefore(made, next);
       }
-      this.before.style.height = `${above}px`;
-      this.after.style.height = `${Math.max(0, total - above - (last - first) * HEIGHT)}px`;
+      this.before.style.height = `${first * HEIGHT}px`;
+      this.after.style.height = `${(size - last) * HEIGHT}px`;
+      if (scroller.scrollTop !== kept) scroller.scrollTop = kept; // meanwhile there was less to scroll
+      if (lost) scroller.focus({ preventScroll: true });
     }
     draw_row(place) {
       const row = this.rows[place];
@@ -185,10 +205,12 @@ const Table = (() => {
       const changed = Object.keys(NOTHING).some((key) => next[key] !== this.state[key]);
       this.state = next;
       for (const [key, input] of Object.entries(this.inputs)) {
-        const value = key === "low" || key === "high" ? (next[key] === "" ? "" : String(Number((100 * next[key]).toPrecision(12)))) : next[key];
+        const value = key === "low" || key === "high"
+          ? (next[key] === "" ? "" : String(Number((100 * next[key]).toPrecision(12)))) : next[key];
         if (input !== document.activeElement && input.value !== value) {
           if (input.tagName === "SELECT" && ![...input.options].some((option) => option.value === value)) {
-            input.append(el("option", { value }, key === "class" ? Classes.describe(this.run, value)[0] : Text.name(value)));
+            input.append(el("option", { value }, key === "class" ? Classes.describe(this.run, value)[0]
+              : Text.name(value)));
           }
           input.value = value;
         }
@@ -217,7 +239,8 @@ const Table = (() => {
       const link = event.target.closest?.("tr[data-place]");
       const from = link ? Number(link.dataset.place) : Math.floor(this.scroller.scrollTop / HEIGHT) - 1;
       const page = Math.max(1, Math.floor(this.scroller.clientHeight / HEIGHT) - 2);
-      const to = { ArrowDown: from + 1, ArrowUp: from - 1, PageDown: from + page, PageUp: from - page, Home: 0, End: this.rows.length - 1,
+      const to = { ArrowDown: from + 1, ArrowUp: from - 1, PageDown: from + page, PageUp: from - page, Home: 0,
+        End: this.rows.length - 1,
         j: from + 1, k: from - 1 }[event.key];
       if (to === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
@@ -228,10 +251,8 @@ const Table = (() => {
       if (!this.rows.length) return;
       const { scroller } = this;
       const [top, bottom] = [place * HEIGHT, (place + 1) * HEIGHT + this.head.offsetHeight];
-      if (this.rows.length * HEIGHT <= TALLEST) {
-        if (top < scroller.scrollTop) scroller.scrollTop = top;
-        else if (bottom > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = bottom - scroller.clientHeight;
-      }
+      if (top < scroller.scrollTop) scroller.scrollTop = top;
+      else if (bottom > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = bottom - scroller.clientHeight;
       this.draw();
       this.shown.get(place)?.querySelector("a.id").focus({ preventScroll: true });
     }
@@ -243,20 +264,24 @@ const Table = (() => {
         const second = first === id ? `-${id}` : id;
         this.change({ sort: this.state.sort === first ? second : first });
       };
-      this.heads = Object.entries(this.columns).map(([id, [title, why]]) => [id, el("th", { scope: "col", class: `c-${id}` },
-        el("button", { type: "button", title: why, click: () => sorts(id) }, title, el("span", { class: "arrow", "aria-hidden": "true" })))]);
+      this.heads = Object.entries(this.columns).map(([id, [title, why]]) =>
+        [id, el("th", { scope: "col", class: `c-${id}` },
+        el("button", { type: "button", title: why, click: () => sorts(id) }, title,
+          el("span", { class: "arrow", "aria-hidden": "true" })))]);
       this.head = el("thead", null, el("tr", { "aria-rowindex": 1 }, this.heads.map(([, head]) => head)));
       this.body = el("tbody");
-      const wide = { colspan: this.heads.length };
-      this.before = el("td", wide);
-      this.after = el("td", wide);
+      this.before = el("td");
+      this.after = el("td");
       const space = (cell) => el("tbody", { class: "space", "aria-hidden": "true" }, el("tr", null, cell));
-      this.table = el("table", { class: "neurons" }, el("caption", { class: "unseen" }, `Neurons of ${Text.name(run.meta.name)}`), this.head,
+      this.table = el("table", { class: "neurons" },
+        el("caption", { class: "unseen" }, `Neurons of ${Text.name(run.meta.name)}`), this.head,
         space(this.before), this.body, space(this.after));
       this.empty = el("p", { class: "empty", hidden: true }, "No neuron is like this. ",
-        el("button", { type: "button", click: () => this.change({ ...NOTHING, sort: this.state.sort }) }, "Clear the filters"));
+        el("button", { type: "button", click: () => this.change({ ...NOTHING, sort: this.state.sort }) },
+          "Clear the filters"));
       let waiting = false;
-      this.scroller = el("div", { class: "window", tabindex: 0, role: "region", "aria-label": "Neurons; arrow keys go from row to row",
+      this.scroller = el("div", { class: "window", tabindex: 0, role: "region",
+        "aria-label": "Neurons; arrow keys go from row to row",
         scroll: () => {
           this.scrolled = this.scroller.scrollTop;
           if (!waiting) requestAnimationFrame(() => { waiting = false; this.draw(); });
@@ -271,32 +296,47 @@ const Table = (() => {
         for (let row = 0; row < run.size; row++) if (test(row)) found++;
         return el("option", { value: id }, `${Classes.describe(run, id)[0]} (${Text.count(found)})`);
       })));
-      const field = (label, input) => el("label", null, el("span", null, label), input);
-      const share = (key) => el("input", { type: "text", inputmode: "decimal", size: 6, placeholder: key === "low" ? "0" : "100", "aria-label": `frequency ${key === "low" ? "from" : "to"}, percent`,
+      const field = (label, input) => {
+        if (!input.hasAttribute("aria-label")) input.setAttribute("aria-label", label);
+        return el("label", null, el("span", null, label), input);
+      };
+      const share = (key) => el("input", { type: "text", inputmode: "decimal", size: 6, placeholder: key === "low" ? "0"
+        : "100", "aria-label": `frequency ${key === "low" ? "from" : "to"}, percent`,
         input: (event) => {
           const text = event.target.value.trim().replace("%", "").replace(",", ".");
           event.target.toggleAttribute("aria-invalid", text !== "" && !(Number(text) >= 0));
-          if (text === "" || Number(text) >= 0) this.change({ [key]: text === "" ? "" : String(Number((Number(text) / 100).toPrecision(12))) });
+          if (text === "" || Number(text) >= 0) this.change({ [key]: text === "" ? ""
+            : String(Number((Number(text) / 100).toPrecision(12))) });
         } });
       this.inputs = {
-        class: el("select", { change: (event) => this.change({ class: event.target.value }) }, el("option", { value: "" }, "all classes"), options),
-        layer: el("select", { change: (event) => this.change({ layer: event.target.value }) }, el("option", { value: "" }, "all layers"),
+        class: el("select", { change: (event) => this.change({ class: event.target.value }) },
+          el("option", { value: "" }, "all classes"), options),
+        layer: el("select", { change: (event) => this.change({ layer: event.target.value }) },
+          el("option", { value: "" }, "all layers"),
           run.meta.layers.map((layer) => el("option", { value: layer }, layer))),
         low: share("low"),
         high: share("high"),
-        text: el("input", { type: "search", placeholder: "text of its triggers", spellcheck: "false", autocomplete: "off", input: (event) => this.change({ text: event.target.value }) }),
+        text: el("input", { type: "search", placeholder: "text of its triggers", spellcheck: "false",
+          autocomplete: "off", input: (event) => this.change({ text: event.target.value }) }),
       };
-      this.root = el("div", { class: "table-view" }, el("h1", { tabindex: -1 }, "Neurons", run.meta.complete ? "" : el("small", null, " a part of them")), Overview.limits(run),
-        el("form", { class: "filters", role: "search", submit: (event) => event.preventDefault() }, field("class", this.inputs.class), field("layer", this.inputs.layer),
-          el("span", { class: "range" }, field("frequency, %", this.inputs.low), el("span", null, "–"), this.inputs.high),
+      this.root = el("div", { class: "table-view" },
+        el("h1", { tabindex: -1 }, "Neurons", run.meta.complete ? "" : el("small", null, " a part of them")),
+          Overview.limits(run),
+        el("form", { class: "filters", role: "search", submit: (event) => event.preventDefault() },
+          field("class", this.inputs.class), field("layer", this.inputs.layer),
+          el("span", { class: "range" }, field("frequency, %", this.inputs.low), el("span", null, "–"),
+            this.inputs.high),
           run.table.search_token ? field("triggers", this.inputs.text) : null,
-          el("button", { type: "button", class: "plain", click: () => this.change({ ...NOTHING, sort: this.state.sort }) }, "Clear")),
-        this.hits, el("p", { class: "print-note" }, "Printed are the rows that were in sight."), this.scroller);
+          el("button", { type: "button", class: "plain", click: () =>
+            this.change({ ...NOTHING, sort: this.state.sort }) }, "Clear")),
+        this.hits, el("p", { class: "print-note" }, "Printed are the rows in sight and a few around them."),
+          this.scroller);
     }
-    /* After it is in the document again. */
-    restore() {
+    /* After it is in the document again; `row`: where one comes from, −1 for nowhere. */
+    restore(row) {
       this.scroller.scrollTop = this.scrolled ?? 0;
       this.draw();
+      if (row >= 0 && this.place(row) >= 0) this.focus(this.place(row));
     }
   }
 

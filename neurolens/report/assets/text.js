@@ -60,7 +60,7 @@ const Text = (() => {
     return texts;
   }
 
-  /* Texts of all tokens at once: string[]. U+FDD0 is no character; should a token hold it, they are decoded one by one. */
+  /* Texts of all tokens at once: string[]. U+FDD0 is no character; should a token hold it, each is decoded by itself. */
   function all(start, bytes) {
     const size = start.length - 1;
     const loose = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -90,7 +90,7 @@ const Text = (() => {
   }
   function power(value) {
     const [digits, exponent] = value.toExponential(1).split("e");
-    const raised = [...String(Number(exponent))].map((char) => (char === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[char])).join("");
+    const raised = String(Number(exponent)).replace(/./g, (char) => (char === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[char]));
     return `${digits}·10${raised}`;
   }
   function decimal(value, digits = 3) {
@@ -98,7 +98,10 @@ const Text = (() => {
     if (value !== 0 && Math.abs(value) < 0.5 * 10 ** -digits) return power(value).replace("-", "−");
     return trim(value.toFixed(digits)).replace("-", "−");
   }
+  const fixed = (value, digits = 3) =>
+    (Number.isNaN(value) ? "–" : value.toFixed(digits).replace(/^-(?=0\.0+$)/, "").replace("-", "−"));
+  const capital = (word) => word.charAt(0).toUpperCase() + word.slice(1);
   const signed = (value, digits = 2) => (value > 0 ? "+" : "") + decimal(value, digits);
 
-  return { pieces, ofBytes, name, flat, stream, all, count, plural, percent, decimal, signed };
+  return { pieces, ofBytes, name, flat, stream, all, count, plural, percent, decimal, fixed, signed, capital };
 })();
