@@ -11,13 +11,13 @@ import numpy as np
 
 from neurolens import UsageError
 from neurolens.activity import saturation
-from neurolens.bits import unpack
 from neurolens.bootstrap import Bootstrap, draw_groups
 from neurolens.certificate import Certificate
 from neurolens.contrast import difference
 from neurolens.curves import Stages, find_stages
 from neurolens.examples import Examples, find_examples
 from neurolens.facts import gather_facts
+from neurolens.firing import active_tokens
 from neurolens.location import Where, locate
 from neurolens.parts import LAYER_UPDATES, marks, neuron_columns, require
 from neurolens.store import Store
@@ -248,10 +248,8 @@ class Run:
         """The activation bits of a neuron: bool `(sequence, position)`."""
         self.store.require_layers([layer])
         self._check_neuron(neuron)
-        row = self.store.rows(layer, slice(neuron, neuron + 1)).view(np.uint8)
-        bits = unpack(row[0], self.store.n_tokens)
-        out = np.empty(self.store.n_tokens, bool)
-        out[self.store.read("order")] = bits
+        out = np.zeros(self.store.n_tokens, bool)
+        out[active_tokens(self.store, layer, neuron)] = True
         return out.reshape(self.store.shape)
 
     def saturation(self) -> tuple[np.ndarray, np.ndarray]:

@@ -23,10 +23,10 @@ LAYERS = [
     {"bits", "kernels", "sources", "weights", "demo", "demo.text", "certificate", "budget", "durable", "shards"}
     | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"}
     | {"comparison.sizes", "comparison.factors", "comparison.estimates", "comparison.transitions"},
-    {"compressed", "options", "locks", "lanes", "verdict", "context", "info", "information", "curves", "schema"}
+    {"compressed", "options", "locks", "lanes", "verdict", "info", "information", "curves", "schema"}
     | {"comparison.lineage", "comparison.trends", "remote"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
-    {"records", "profile", "jobs", "engine", "place", "testing.draft", "testing.disguise", "testing.shapes"},
+    {"records", "profile", "context", "jobs", "engine", "place", "testing.draft", "testing.disguise", "testing.shapes"},
     {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
     {"corpus", "hub", "demo.train", "testing.planted"},
     {"variables", "store", "checkpoint", "slots", "testing", "merging.join"},
@@ -34,7 +34,7 @@ LAYERS = [
     {"decoder", "parts", "nested", "committer", "merging.weave"},
     {"counts", "spool", "vocabulary", "tokens", "identity", "inspection.findings", "comparison.headlines"},
     {"plan", "loop", "comparison.anchors"},
-    {"planner", "probe"},
+    {"planner", "probe", "firing"},
     {"activity", "detectors", "contrast", "positional", "updates", "examples", "plots.text"}
     | {f"inspection.{checks}" for checks in ("attributes", "arrays", "chunks", "text", "laws", "fingerprints")}
     | {"inspection.spools"},
@@ -92,14 +92,14 @@ HOMES = {
     "distributed": {"engine"},
     "dask_jobqueue": {"engine"},
     "matplotlib": PLOTS,
-    "pandas": {"tables"},
+    "pandas": {"tables", "context"},
     "xarray": {"tables"},
 }
 ARRAYS_OF_COMPARISON = ("sizes", "factors", "lineage", "transitions", "estimates", "trends")
 # What these must not load, not even through others
 FREE_OF = {
     "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "tables"}
-    | {"store", "export", "run", "plots", "vocabulary", "parts", "scan", "card", "neuron", "verdict"}
+    | {"store", "export", "run", "plots", "vocabulary", "parts", "scan", "card", "neuron", "verdict", "context", "firing"}
     | {"updates", "nulls", "shares", "information", "bootstrap", "curves", "positional", "contrast", "tokens"}
     | {"schema", "slots", "scanner", "mend", "inspection.kept", "inspection.spools"}
     | {"jobs", "engine", "locks", "shards", "location", "place", "remote"}
