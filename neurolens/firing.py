@@ -72,9 +72,9 @@ class Firing:
             return np.sort(self.sampled)
         if not self.kept:
             raise NeurolensError(
-                f"{self.store.path}: the bits of neuron {self.layer}.{self.neuron} were dropped once they were counted; "
-                f"of its {self.activations:,} activations {len(self.sampled)} are known, which contexts() shows; for "
-                "more of them collect it again with --keep-bitmaps all"
+                f"{self.store.path}: the bits of neuron {self.layer}.{self.neuron} were dropped once they were counted, "
+                f"and of its {self.activations:,} activations {len(self.sampled)} are known, which contexts() shows; "
+                "collect it again with --keep-bitmaps all to see more"
             )
         return active_tokens(self.store, self.layer, self.neuron)
 

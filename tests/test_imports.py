@@ -99,7 +99,8 @@ ARRAYS_OF_COMPARISON = ("sizes", "factors", "lineage", "transitions", "estimates
 # What these must not load, not even through others
 FREE_OF = {
     "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "tables"}
-    | {"store", "export", "run", "plots", "vocabulary", "parts", "scan", "card", "neuron", "verdict", "context", "firing"}
+    | {"store", "export", "run", "plots", "vocabulary", "parts", "scan", "card", "neuron", "verdict"}
+    | {"context", "firing"}
     | {"updates", "nulls", "shares", "information", "bootstrap", "curves", "positional", "contrast", "tokens"}
     | {"schema", "slots", "scanner", "mend", "inspection.kept", "inspection.spools"}
     | {"jobs", "engine", "locks", "shards", "location", "place", "remote"}
