@@ -296,7 +296,7 @@ class Card:
         return [f"{paint('head', 'positions')}   {first}", *lines]
 
     def _context_lines(self, width: int, most: int, label: str | None, paint: Paint) -> list[str]:
-        shown = [] if self.source is None else self.most_contexts(most, label=label)
+        shown = None if self.source is None else self.most_contexts(most, label=label)
         if not shown:
             return []
         found = context_lines(

@@ -60,10 +60,10 @@ class Firing:
         self.activations, self.by_label = activations, by_label
         self._stretch: tuple[int, np.ndarray] | None = None
 
-    @cached_property
+    @property
     def kept(self) -> bool:
         """Whether all tokens that the neuron is active on can be told: its bits are there, or it has few."""
-        return len(self.sampled) == self.activations or bool(self.store.kept(self.layer)[self.neuron])
+        return len(self.sampled) == self.activations or self._stored
 
     @cached_property
     def tokens(self) -> np.ndarray:
@@ -71,9 +71,10 @@ class Firing:
         if len(self.sampled) == self.activations:
             return np.sort(self.sampled)
         if not self.kept:
+            name = f"neuron {self.layer}.{self.neuron}"
             raise NeurolensError(
-                f"{self.store.path}: the bits of neuron {self.layer}.{self.neuron} were dropped once they were counted, "
-                f"and of its {self.activations:,} activations {len(self.sampled)} are known, which contexts() shows; "
+                f"{self.store.path}: the bits of {name} were dropped once they were counted, and "
+                f"of its {self.activations:,} activations {len(self.sampled)} are known, which contexts() shows; "
                 "collect it again with --keep-bitmaps all to see more"
             )
         return active_tokens(self.store, self.layer, self.neuron)
@@ -129,6 +130,11 @@ class Firing:
     @cached_property
     def _labels(self) -> np.ndarray:
         return self.store.read("label")
+
+    @cached_property
+    def _stored(self) -> bool:
+        """Whether its bits are there."""
+        return bool(self.store.kept(self.layer)[self.neuron])
 
     @cached_property
     def _known(self) -> np.ndarray | None:
