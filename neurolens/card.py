@@ -236,6 +236,11 @@ class Card:
     def __repr__(self) -> str:
         return "\n".join(self.lines())
 
+    def _repr_html_(self) -> str:
+        from neurolens.display.cards import view_card
+
+        return view_card(self)
+
     def _headline(self, width: int, paint: Paint) -> list[str]:
         title = f"neuron {self.layer}.{self.neuron}"
         of = pieces(f" of {self.run}: {self.model} on {count(self.n_tokens, 'token')}")

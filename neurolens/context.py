@@ -146,6 +146,11 @@ class Contexts(Sequence[Context]):
             {name: pandas.Series(of, dtype=object if name in texts else "int64") for name, of in found.items()}
         )
 
+    def _repr_html_(self) -> str:
+        from neurolens.display.contexts import view_contexts
+
+        return view_contexts(self)
+
     def __repr__(self) -> str:
         lines = [f"contexts of {''.join(pieces(self.title))}: {self.headline()}"]
         if shown := list(self[:SHOWN]):

@@ -19,9 +19,11 @@ from neurolens.examples import Examples, find_examples
 from neurolens.facts import gather_facts
 from neurolens.firing import active_tokens
 from neurolens.location import Where, locate
-from neurolens.parts import LAYER_UPDATES, marks, neuron_columns, require
+from neurolens.parts import LAYER_UPDATES, marks, neuron_columns, require, units_of
+from neurolens.plotting import Plot
 from neurolens.store import Store
 from neurolens.tables import STRENGTHS, SUPPORT, TYPES, ByLabel, ByLayer, Neurons, Positions, Table, named
+from neurolens.triggers import Triggers
 from neurolens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -167,7 +169,7 @@ class Run:
         ]
         keys = ("frequency_first", "frequency_second", "difference", "low", "high")
         found = {key: np.stack(values) for key, values in zip(keys, zip(*columns, strict=True), strict=True)}
-        header = {**self._header(list(keys), ""), "read": found.__getitem__, "rules": settings}
+        header = {**self._header(list(keys), ""), "read": found.__getitem__, "rules": settings, "read_part": None}
         return Table(**header, coords={"layer": self.store.layers, "neuron": range(self.store.neurons)})
 
     def _header(self, names: list[str] | None, folder: str) -> dict[str, Any]:
@@ -182,9 +184,11 @@ class Run:
             "rules": self.parts.get("ngrams", {}).get("rules", {}),
             "names": names,
             "read": lambda name: named(name, self.store.read(f"{folder}/{name}")),
+            "read_part": lambda name, index: named(name, self.store.read(f"{folder}/{name}", index)),
+            "units": {name: units for name in names if (units := units_of(f"{folder}/{name}"))},
         }
 
-    def triggers(self, layer: int) -> dict[str, np.ndarray]:
+    def triggers(self, layer: int) -> Triggers:
         """The triggers table of a layer: columns `(trigger,)`, `tokens` `(trigger, gram)` in reading order.
 
         For every neuron and n the covering set, if its size is within the rule, and the most frequent n-grams;
@@ -195,7 +199,8 @@ class Run:
         self.store.require_layers([layer])
         require(self.store, "ngrams")
         folder = f"results/layers/{layer:02d}/triggers"
-        return {name: self.store.read(f"{folder}/{name}") for name in self.store.names(folder)}
+        header, rows = self._header(self.store.names(folder), folder), len(self.store.read(f"{folder}/neuron"))
+        return Triggers(**header, layer=layer, rows=rows, content=self.vocabulary.content)
 
     def updates(self, layer: int) -> dict[str, np.ndarray]:
         """What the projected neurons of a layer promote and suppress: columns `(row,)` or `(row, place)`.
@@ -272,6 +277,16 @@ class Run:
     def info(self) -> dict[str, Any]:
         """What the run is and holds, as plain numbers and strings; see `gather_facts`."""
         return gather_facts(self)
+
+    @property
+    def plot(self) -> Plot:
+        """The paper's figures of this run, a method each: `run.plot.dead()`; see `Plot`."""
+        return Plot(self)
+
+    def _repr_html_(self) -> str:
+        from neurolens.display.runs import view_run
+
+        return view_run(self)
 
     def __repr__(self) -> str:
         state = f"analysed ({', '.join(self.parts)})" if self.analyzed else "not analysed"
