@@ -15,10 +15,10 @@ class Plot:
         run.plot.dead()                      of this run
         run.plot.dead(another, a_third)      of several, a line or a panel each
 
-    Each returns a matplotlib Figure, which a notebook shows and `figure.savefig(path)` writes; as
-    `neurolens plot` draws it, whose names have - where these have _. Options of a figure, `run.plot.saturation(points=9)`,
-    are those of its function in neurolens/plots. Raises NeurolensError, with the reason, if a run is not analysed
-    for a figure.
+    Each returns a matplotlib Figure, which a notebook shows and `figure.savefig(path)` writes; it is that of
+    `neurolens plot`, whose names have - where these have _. Options of a figure, as in `run.plot.saturation(points=9)`,
+    are those of its function in neurolens/plots. Raises NeurolensError, with the reason, if a run is not analysed for
+    a figure.
     """
 
     def __init__(self, run: Any) -> None:
@@ -43,7 +43,9 @@ class Plot:
         source = "Ours, not in the paper." if spec.paper == "ours" else f"Figure {spec.paper} of Voita et al. 2023."
         about = (spec.function.__doc__ or "").strip()
         drawn.__name__ = drawn.__qualname__ = name
-        drawn.__doc__ = f"{spec.title}. {source}\n\n{about}\n\nReturns a matplotlib Figure of this run, and of `others`."
+        drawn.__doc__ = (
+            f"{spec.title}. {source}\n\n{about}\n\nReturns a matplotlib Figure of this run, and of `others`."
+        )
         return drawn
 
     def __repr__(self) -> str:

@@ -19,15 +19,30 @@ PACKAGE = Path(neurolens.__file__).parent
 # A module imports only from layers above its own line. "" is the package itself, `neurolens/__init__.py`.
 LAYERS = [
     {""},
-    {"location", "comparison", "merging"},
-    {"bits", "kernels", "sources", "weights", "demo", "demo.text", "certificate", "budget", "durable", "shards"}
-    | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"}
+    {"location", "comparison", "merging", "terminal", "sparkline", "display"},
+    {"display.html"},
+    {"display.look"},
+    {"display.tables", "display.contexts"},
+    {"bits", "kernels", "sources", "weights", "demo", "demo.text", "budget", "durable", "shards"}
+    | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "bootstrap", "ranges"}
     | {"comparison.sizes", "comparison.factors", "comparison.estimates", "comparison.transitions"},
-    {"compressed", "options", "locks", "lanes", "verdict", "info", "information", "curves", "schema"}
+    {"compressed", "options", "locks", "lanes", "verdict", "display.runs", "information", "curves", "schema"}
     | {"comparison.lineage", "comparison.trends", "remote"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
-    {"records", "profile", "context", "jobs", "engine", "place", "testing.draft", "testing.disguise", "testing.shapes"},
-    {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
+    {
+        "records",
+        "profile",
+        "context",
+        "certificate",
+        "display.triggers",
+        "jobs",
+        "engine",
+        "place",
+        "testing.draft",
+        "testing.disguise",
+        "testing.shapes",
+    },
+    {"documents", "info", "triggers", "display.cards", "testing.tokens", "testing.ngrams", "testing.positions"},
     {"corpus", "hub", "demo.train", "testing.planted"},
     {"variables", "store", "checkpoint", "slots", "testing", "merging.join"},
     {"stream", "merging.together"},
@@ -45,6 +60,7 @@ LAYERS = [
     {"plots.updates", "plots.positional", "plots.study"},
     {"plots.examples"},
     {"analyze", "plots", "export", "inspection", "mend"},
+    {"plotting"},
     {"data", "run", "verify", "keep", "comparison.writeup"},
     {"corpora", "comparison.members", "comparison.closing"},
     {"index", "collect", "compare", "merge"},
@@ -91,9 +107,9 @@ HOMES = {
     "dask": {"engine"},
     "distributed": {"engine"},
     "dask_jobqueue": {"engine"},
-    "matplotlib": PLOTS,
-    "pandas": {"tables", "context"},
-    "xarray": {"tables"},
+    "matplotlib": PLOTS | {"plotting"},
+    "pandas": {"tables", "context", "triggers"},
+    "xarray": {"tables", "triggers"},
 }
 ARRAYS_OF_COMPARISON = ("sizes", "factors", "lineage", "transitions", "estimates", "trends")
 # What these must not load, not even through others
@@ -114,12 +130,14 @@ FREE_OF = {
     | {"merging.join", "location", "locks", "options"}
     | {f"comparison.{name}" for name in ARRAYS_OF_COMPARISON}
     | {"plots.study"},
-    "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "compare", "study", "cli"},
+    "matplotlib": set(RANK) - PLOTS - {"plotting", "demo.demonstrate", "compare", "study", "cli"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
     | {"vocabulary", "updates", "nulls", "shares", "merging.join", "merging.together"},
     "numpy": {"", "options", "jobs", "engine", "locks", "shards", "location"}
     | {"documents", "checkpoint", "weights", "hub"},
 }
+# What a run's figures need is loaded once one is asked for, which is no matter of whoever opens a run
+WHEN_ASKED = {"plotting": {"plots"}}
 NAMES_ITS_MODULES_AT_RUN_TIME = {"", "demo.text"}  # importlib: the lazy names of the package; standard library modules
 LEAVES = {*TESTING, "demo.train", "cli"}  # for people and tests; nothing of the package needs them
 
@@ -228,7 +246,7 @@ def reach(module: str) -> set[str]:
     seen, waiting = set(), {module}
     while waiting:
         seen |= waiting
-        waiting = set().union(*(edges[other][0] for other in waiting)) - seen
+        waiting = set().union(*(edges[other][0] - WHEN_ASKED.get(other, set()) for other in waiting)) - seen
     return seen
 
 

@@ -74,7 +74,7 @@ def _labels(card: Any) -> Html:
     more = len(card.labels) - LABELS
     note = count(len(card.labels), "label")
     table = grid(["label", "frequency", "active", "of tokens"], rows, left=[0, 1])
-    return fold("Labels", table, f"and {more:,} more" if more > 0 else "", lines(said), note=note, open=more < 0)
+    return fold("Labels", table, f"and {more:,} more" if more > 0 else "", join(said, "; "), note=note, open=more <= 0)
 
 
 def _positions(profile: Any) -> Html:
@@ -86,7 +86,7 @@ def _positions(profile: Any) -> Html:
     curve = spark(shares, top=top, role="curve")
     note = profile.kind.words if profile.kind else "not positional" if profile.dependence else "not analysed"
     clauses = profile.clauses()
-    rule = tag("div", tag("b", mark(profile.kind is not None)), "; ".join(clauses), role="rule") if clauses else ""
+    rule = tag("div", tag("b", mark(profile.kind is not None)), join(clauses, "; "), role="rule") if clauses else ""
     return fold("Positions", curve, tag("div", axis, role="muted"), rule, ranges, note=note, open=True)
 
 
@@ -122,4 +122,3 @@ def _written(one: Any) -> Html:
 
 def _signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.3g}"
-

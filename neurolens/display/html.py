@@ -12,7 +12,7 @@ from html import escape
 
 from neurolens.terminal import cells, pieces
 
-LONG = 200  # cells of a text of unknown origin, at most, unless asked
+LONG = 600  # cells of a text, at most, unless asked
 SIGNS = {"\n": "⏎", "\t": "⇥", "\r": "\\r"}
 
 
@@ -34,7 +34,7 @@ def text(value: object, *, most: int = LONG, signs: Mapping[str, str] | None = N
         if piece == character:
             plain += piece
             continue
-        role = "sign" if character in known else "odd"
+        role = "sign" if len(piece) == 1 else "odd"
         found += [escape(plain), f'<span class="nl-{role}">{escape(piece)}</span>']
         plain = ""
     return Html(f"<bdi>{''.join(found)}{escape(plain)}</bdi>" if not given.isascii() or found else escape(plain))

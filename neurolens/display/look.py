@@ -43,13 +43,15 @@ max-width:1000px}
 .nl-head b{font-weight:650;margin-right:.5em}
 .nl-muted,.nl-head span{color:var(--nl-muted)}
 .nl-facts{display:grid;grid-template-columns:max-content 1fr;gap:1px 14px;margin:0 0 6px}
-.nl-facts dt{color:var(--nl-muted);font-weight:400}.nl-facts dd{margin:0;overflow-wrap:anywhere}
+.nl-facts dt,.nl-facts dd{float:none;margin:0;padding:0;width:auto}
+.nl-facts dt{color:var(--nl-muted);font-weight:400}.nl-facts dd{overflow-wrap:anywhere}
 .nl-chip{display:inline-block;padding:0 8px;margin:0 5px 2px 0;border-radius:9px;border:1px solid var(--nl-line);
 background:var(--nl-soft)}
 .nl-view details{margin:2px 0}.nl-view summary{cursor:pointer}
 .nl-fold>summary{padding:3px 0;font-weight:600}.nl-fold>summary span{font-weight:400;color:var(--nl-muted);
 margin-left:.6em}.nl-fold>div{padding:2px 0 8px 16px}
 .nl-scroll{overflow-x:auto}
+.nl-view tr{background:none!important}
 .nl-view table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:12px;margin:2px 0;border:0}
 .nl-view th,.nl-view td{padding:2px 9px;text-align:right;white-space:nowrap;border:0;vertical-align:middle;
 background:none;color:var(--nl-fg)}
@@ -111,7 +113,7 @@ def fold(title: str, *body: object, note: object = "", open: bool = False) -> Ht
 
 
 def grid(columns: Sequence[object], rows: Iterable[Sequence[object]], *, left: Sequence[int] = ()) -> Html:
-    """A table; columns at places `left` are flush left."""
+    """A table, flush right but for the columns at places `left`."""
     side = ["l" if place in left else "" for place in range(len(columns))]
     top = tag("tr", *(tag("th", each, role=role) for each, role in zip(columns, side, strict=True)))
     lines = (tag("tr", *(tag("td", each, role=role) for each, role in zip(row, side, strict=True))) for row in rows)

@@ -23,7 +23,7 @@ def view_table(table: Any, *, more: tuple[object, ...] = ()) -> str:
     """A `Table`; no column is read beyond what is shown of it, as far as its chunks allow. `more`: further parts."""
     first = [name for name in FIRST if name in table] if len(table) > COLUMNS else []
     shown = [*first, *(name for name in table if name not in first)][:COLUMNS]
-    size = " × ".join(f"{length:,} {axis}" for axis, length in zip(table.coords, table.shape, strict=True))
+    size = ", ".join(f"{axis}: {length:,}" for axis, length in zip(table.coords, table.shape, strict=True))
     rows = int(np.prod(table.shape, dtype=np.int64))
     places = [*range(min(rows, ENDS)), *range(max(ENDS, rows - ENDS), rows)]
     columns = {name: ends_of(table, name, rows) for name in shown}
@@ -41,7 +41,7 @@ def view_table(table: Any, *, more: tuple[object, ...] = ()) -> str:
     rules = [[name, str(value)] for name, value in table.rules.items()]
     return view(
         repr(table),
-        head(type(table).__name__, f"of {table.name}: {size}, from {table.n_tokens:,} tokens"),
+        head(type(table).__name__, f"of {table.name} ({size}), from {table.n_tokens:,} tokens"),
         grid(heads, lines, left=words) if rows else tag("div", "no rows", role="muted"),
         *more,
         fold(f"{len(rest)} more columns", grid(["name", "type", "units"], others, left=[0, 1, 2])) if rest else "",

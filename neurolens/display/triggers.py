@@ -10,12 +10,14 @@ from neurolens.display.look import grid, head, mark, meter, token, view
 from neurolens.display.tables import ENDS, column_head, ends_of, value_of
 from neurolens.verdict import percent
 
+AFTER = ("on", "total", "rate_lower", "member", "covered")  # columns behind the n-gram, before the others
+
 
 def view_triggers(table: Any) -> str:
     """`Triggers`, with the text of each n-gram."""
     (rows,) = table.shape
-    first = [name for name in ("neuron", "n") if name in table]
-    rest = [name for name in table if name not in (*first, "tokens")]
+    first = ["neuron", "n"]
+    rest = [*AFTER, *(name for name in table if name not in (*first, *AFTER, "tokens"))]
     columns = {name: ends_of(table, name, rows) for name in (*first, *rest)}
     content = [table.content([id_ for id_ in ids if id_ >= 0]) for ids in ends_of(table, "tokens", rows).tolist()]
     lines: list[list[object]] = [
@@ -52,5 +54,5 @@ def triggers_of(triggers: Sequence[Any], rows: int) -> Html:
         lines.append(line)
     more = len(triggers) - rows
     return tag(
-        "div", grid(heads, lines, left=[0, 1]), tag("div", f"and {more:,} more", role="muted") if more > 0 else ""
+        "div", grid(heads, lines, left=[0, 1, 4]), tag("div", f"and {more:,} more", role="muted") if more > 0 else ""
     )
