@@ -66,6 +66,9 @@ class Update:
 class Card:
     """All that a run says about a neuron; prints itself.
 
+    run, model     the name of the run and of its model; layer, neuron: which
+    activations_on_text  on how many tokens that are not `</s>` it is active
+    rules          thresholds of detectors
     rate           activations of all tokens
     design_effect  how many times more they vary between sequences than independent tokens would
     confidence     of all intervals

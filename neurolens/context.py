@@ -22,7 +22,8 @@ WIDTH = 100  # cells of its lines
 
 @dataclass(frozen=True)
 class Context:
-    """A token on which the neuron is active, its index in the corpus and its place, and the text around it.
+    """A token on which the neuron is active and the text around it: its `index` in the corpus, the `sequence` and
+    `position` that this is (`sequence * T + position`), the `label` of the sequence.
 
     `before`, `token` and `after` join to the text of a window; where a character is split over tokens, `token` is
     the whole of it. `starts`, `ends`: the window reaches the sequence's start, its end.

@@ -73,6 +73,9 @@ class Table(Mapping[str, np.ndarray]):
             self._columns[name] = self._read(name)
         return self._columns[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # that of a Mapping would read the column
+
     def part(self, name: str, index: tuple[Any, ...]) -> np.ndarray:
         """A part of a column, `table[name][index]`, without the rest of it being read where that can be avoided."""
         if name in self._columns or self._read_part is None:
