@@ -159,6 +159,7 @@ class Positions(Table):
     """Columns `(row,)`, a row a positional neuron, by layer and neuron; `to_pandas` has no curves.
 
     curve      unsigned `(row, position)`: activations at each position, of `sequences` tokens
+    neurons_per_layer  of which these are the positional ones
     ranges     columns `(range,)`: which `row`, its positions [`first`, `stop`), whether `always` or never, the pooled
                `frequency` without its outer parts and the `n` tokens of that
     by_layer   columns `(type, strength, layer)`: `count`, `count_low`, `count_high`, positional neurons of each kind
