@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """An open run (read only). `neurolens.open(path)` makes one."""
+    """An open run (read only). `neurolens.open(path)` makes one; a notebook shows what it is and what was found.
+
+    store  its arrays as they are on the disk (docs/store.md): `run.store.read("results/contexts")`
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -200,7 +203,7 @@ class Run:
         require(self.store, "ngrams")
         folder = f"results/layers/{layer:02d}/triggers"
         header, rows = self._header(self.store.names(folder), folder), len(self.store.read(f"{folder}/neuron"))
-        return Triggers(**header, layer=layer, rows=rows, content=self.vocabulary.content)
+        return Triggers(**header, layer=layer, rows=rows, content=lambda ids: self.vocabulary.content(ids))
 
     def updates(self, layer: int) -> dict[str, np.ndarray]:
         """What the projected neurons of a layer promote and suppress: columns `(row,)` or `(row, place)`.
@@ -236,7 +239,7 @@ class Run:
         return found() if kind == "examples" else found
 
     def neuron(self, layer: int, neuron: int, *, projector: Callable[[], Projector] | None = None) -> Card:
-        """All there is to say about a neuron; it prints itself.
+        """All there is to say about a neuron; it prints itself, and its `contexts()` are where it is active.
 
         What it promotes and suppresses is taken from the run, or else asked of what `projector` gives; the card says
         so where neither can tell. Raises NeurolensError if the run is not analysed, UsageError if there is no such

@@ -34,6 +34,7 @@ def lines_of(contexts: Sequence[Any], labelled: bool) -> Html:
     if not contexts:
         return tag("div", "none", role="muted")
     key = [tag("span", "the token", role="here"), " and ", tag("span", "others", role="on"), " that it is active on"]
+    key.append("; a line opens to its window")
     if not all(context.known for context in contexts):
         key.append("; bits were dropped, so others that were not sampled are not known")
     return join(
