@@ -71,7 +71,7 @@ margin-left:4px;font-variant-numeric:tabular-nums}
 .nl-kwic summary::-webkit-details-marker{display:none}
 .nl-kwic details{border-top:1px solid var(--nl-line);margin:0;padding:1px 0}
 .nl-label{flex:0 0 7em;overflow:hidden;white-space:nowrap;text-overflow:ellipsis;color:var(--nl-muted);font-size:12px}
-.nl-line{display:flex;flex:1;min-width:0;white-space:pre}
+.nl-line{display:flex;flex:1;min-width:0;white-space:pre;overflow:hidden}
 .nl-before{flex:3 1 0;min-width:0;overflow:hidden;display:flex;justify-content:flex-end}
 .nl-before>span{flex:none}
 .nl-after{flex:2 1 0;min-width:0;overflow:hidden}
