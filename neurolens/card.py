@@ -7,11 +7,12 @@ spaces seen; values hold it as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from neurolens import UsageError
 from neurolens.activity import dead_upper_bound
-from neurolens.context import Context, context_lines
+from neurolens.context import Contexts, Source, context_lines
 from neurolens.profile import Contrast, Profile, Rate, interval, label_lines, printable
 from neurolens.terminal import cells, cut, pieces, quoted, sentence, wrapped
 from neurolens.verdict import Trigger, Verdict, count, percent
@@ -65,6 +66,9 @@ class Update:
 class Card:
     """All that a run says about a neuron; prints itself.
 
+    run, model     the name of the run and of its model; layer, neuron: which
+    activations_on_text  on how many tokens that are not `</s>` it is active
+    rules          thresholds of detectors
     rate           activations of all tokens
     design_effect  how many times more they vary between sequences than independent tokens would
     confidence     of all intervals
@@ -72,7 +76,7 @@ class Card:
     contrast       how much they depend on the label; None if that is not analysed
     positions      by position, and what is found of that; None if they were not counted
     ngrams         by length; empty if they are not analysed
-    contexts       a uniform sample of its activations, in the order they were drawn
+    source         what its contexts are found in; None for a card that no run stands behind
     update         None if the value vector is not at hand; `missing` says why
     """
 
@@ -85,13 +89,48 @@ class Card:
     labels: Mapping[str, Rate]
     rules: Mapping[str, int]
     ngrams: tuple[Verdict, ...]
-    contexts: tuple[Context, ...]
     update: Update | None
     missing: str = ""
     positions: Profile | None = None
     contrast: Contrast | None = None
     confidence: float = 0.95
     design_effect: float = 1.0
+    source: Source | None = field(default=None, compare=False)
+
+    def contexts(
+        self,
+        *,
+        label: str | None = None,
+        sample: int | None = None,
+        all: bool = False,
+        window: tuple[int, int] | None = None,
+        seed: int | None = None,
+    ) -> Contexts:
+        """The neuron's activations in the text around them, each decoded when it is looked at.
+
+        Without arguments those that analysis has drawn, up to 16, uniformly and without replacement: they are there
+        when the bits were dropped, too.
+
+        label   only those in text of this label
+        sample  so many, at least 1: the tokens with the least `token_priority`, so that a larger sample begins with a
+                smaller one, and the first ones are those that analysis has drawn
+        all     every one, in the corpus' order; not together with `sample`
+        window  (before, after): how many tokens of text around the one, within its sequence  [48, 24]
+        seed    of the sample, from 0 on; another one gives another sample  [that of the analysis, 0]
+
+        None for a dead neuron. Raises UsageError if there is no such label or an argument is out of range,
+        NeurolensError if it takes bits that were dropped or are damaged.
+        """
+        if self.source is None:
+            raise UsageError(f"the card of {self.layer}.{self.neuron} has no contexts: it was not read from a run")
+        return self.source.find(label=label, sample=sample, all=all, window=window, seed=seed)
+
+    def most_contexts(self, count: int, *, label: str | None = None) -> Contexts:
+        """Up to `count` contexts, at random: fewer where there are not so many, or bits were dropped."""
+        known = self.contexts(label=label)
+        if count <= len(known) or self.source is None or not self.source.kept:
+            return known[:count]
+        return self.contexts(label=label, sample=count)
 
     @property
     def n_tokens(self) -> int:
@@ -133,14 +172,20 @@ class Card:
                 found.append(text.format(name(label)) + (", well supported" if supported else ""))
         return found
 
-    def to_dict(self) -> dict[str, Any]:
-        """The card as plain values, with what they amount to: `frequency`, `classes`, `text`, `rate`, `checks`."""
+    def to_dict(self, *, contexts: int = 0, label: str | None = None) -> dict[str, Any]:
+        """The card as plain values, with what they amount to: `frequency`, `classes`, `text`, `rate`, `checks`.
+
+        All contexts that analysis has drawn, of a label if one is asked for, or `contexts` if that is more.
+        """
 
         def plain(of: Trigger | Written) -> dict[str, Any]:
             rate = {"rate": of.rate} if isinstance(of, Trigger) else {}
             return {"text": of.text, **rate, **{name: value for name, value in vars(of).items() if name != "content"}}
 
-        known = {"n_tokens": self.n_tokens, **{name: value for name, value in vars(self).items() if name != "rate"}}
+        shown = [] if self.source is None else self.contexts(label=label)
+        shown = self.most_contexts(contexts, label=label) if contexts > len(shown) else shown
+        apart = ("rate", "source")
+        known = {"n_tokens": self.n_tokens, **{name: value for name, value in vars(self).items() if name not in apart}}
         return {
             **known,
             **{name: value for name, value in self.rate.to_dict().items() if name != "tokens"},
@@ -159,7 +204,7 @@ class Card:
                 }
                 for verdict in self.ngrams
             ],
-            "contexts": [vars(context) for context in self.contexts],
+            "contexts": [vars(context) for context in shown],
             "update": self.update
             and {
                 **vars(self.update),
@@ -174,15 +219,16 @@ class Card:
         width: int = WIDTH,
         rows: int = ROWS,
         contexts: int = ROWS,
+        label: str | None = None,
         paint: Paint = lambda role, text: text,
     ) -> list[str]:
         """The card for a terminal, `width` cells wide where its words allow; `rows` triggers of each length and
-        `contexts` contexts at most. `paint` colours; what it adds takes no cells."""
+        `contexts` contexts at most, of a label if one is asked for. `paint` colours; what it adds takes no cells."""
         sections = [
             self._headline(width, paint),
             *(self._verdict_lines(each, width, rows, paint) for each in self.ngrams if self.activations_on_text),
             self._position_lines(width, paint),
-            self._context_lines(width, contexts, paint),
+            self._context_lines(width, contexts, label, paint),
             self._update_lines(width, paint),
         ]
         lines: list[str] = []
@@ -192,6 +238,11 @@ class Card:
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
+
+    def _repr_html_(self) -> str:
+        from neurolens.display.cards import view_card
+
+        return view_card(self)
 
     def _headline(self, width: int, paint: Paint) -> list[str]:
         title = f"neuron {self.layer}.{self.neuron}"
@@ -252,13 +303,14 @@ class Card:
                 lines[i] = line = line.replace(mark, paint(role, mark))
         return [f"{paint('head', 'positions')}   {first}", *lines]
 
-    def _context_lines(self, width: int, most: int, paint: Paint) -> list[str]:
-        shown = self.contexts[:most]
+    def _context_lines(self, width: int, most: int, label: str | None, paint: Paint) -> list[str]:
+        shown = None if self.source is None else self.most_contexts(most, label=label)
         if not shown:
             return []
-        head = f"    {len(shown)} of {count(self.activations, 'activation')}, at random"
-        found = context_lines(shown, width, mark=lambda text: paint("mark", text), labelled=len(self.labels) > 1)
-        return [paint("head", "contexts") + head, *found]
+        found = context_lines(
+            list(shown), width, mark=lambda text: paint("mark", text), labelled=len(self.labels) > 1 and label is None
+        )
+        return [paint("head", "contexts") + f"    {shown.headline()}", *found]
 
     def _update_lines(self, width: int, paint: Paint) -> list[str]:
         head = paint("head", "writes")

@@ -111,24 +111,32 @@ class Certificate:
             f"(layer {worst.layer}, typical {_short(worst.typical)})"
         )
 
+    def by_layer(self) -> tuple[list[str], list[list[str]]]:
+        """(names of columns, a line a layer in words)."""
+        return [*COLUMNS], [
+            [
+                str(layer.layer),
+                _percent(layer.active, layer.bits),
+                f"{layer.flips:,}",
+                _percent(layer.flips, layer.bits),
+                _percent(layer.flips, layer.active),
+                f"{layer.on_to_off:,}",
+                f"{layer.off_to_on:,}",
+                *map(_short, (layer.flipped_median, layer.flipped_p99, layer.flipped_max, layer.typical)),
+            ]
+            for layer in self.layers
+        ]
+
+    def _repr_html_(self) -> str:
+        from neurolens.display.runs import view_certificate
+
+        return view_certificate(self)
+
     def lines(self) -> list[str]:
         """The whole certificate for people: what was compared, a line a layer, the outcome."""
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        rows: list[list[str]] = [[*COLUMNS]]
-        for layer in self.layers:
-            distances = (layer.flipped_median, layer.flipped_p99, layer.flipped_max, layer.typical)
-            rows.append(
-                [
-                    str(layer.layer),
-                    _percent(layer.active, layer.bits),
-                    f"{layer.flips:,}",
-                    _percent(layer.flips, layer.bits),
-                    _percent(layer.flips, layer.active),
-                    f"{layer.on_to_off:,}",
-                    f"{layer.off_to_on:,}",
-                    *map(_short, distances),
-                ]
-            )
+        columns, by_layer = self.by_layer()
+        rows = [columns, *by_layer]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         silent, more, fewer = (sum(getattr(x, name) for x in self.layers) for name in ("silent", "silenced", "woken"))
         return [

@@ -479,14 +479,23 @@ def export(run: Where, file: Path, table: str, layers: list[int] | None, force: 
 @click.argument("run", type=RUN)
 @click.argument("neuron", type=NeuronName())
 @click.option(
-    "--contexts", type=click.IntRange(min=0), default=8, show_default=True, help="Most contexts to print; 16 are kept."
+    "--contexts", type=click.IntRange(min=0), default=8, show_default=True, help="Most contexts to print, at random."
 )
+@click.option("--label", help="Contexts of this label only.  [all]")
 @click.option(
     "--triggers", type=click.IntRange(min=0), default=8, show_default=True, help="Most n-grams of a length to print."
 )
 @model_option
 @json_option
-def neuron(run: Where, neuron: tuple[int, int], contexts: int, triggers: int, model: str | None, as_json: bool) -> None:
+def neuron(
+    run: Where,
+    neuron: tuple[int, int],
+    contexts: int,
+    label: str | None,
+    triggers: int,
+    model: str | None,
+    as_json: bool,
+) -> None:
     """All about one NEURON of an analysed RUN: how often it fires, on what, what it is, what it promotes.
 
     NEURON is LAYER.NUMBER, 3.1072. What RUN does not hold of its effect on the vocabulary is computed from the
@@ -508,11 +517,11 @@ def neuron(run: Where, neuron: tuple[int, int], contexts: int, triggers: int, mo
 
     card = opened.neuron(*neuron, projector=projector)
     if as_json:
-        emit(card.to_dict())
+        emit(card.to_dict(contexts=contexts, label=label))
         return
     terminal = sys.stdout.isatty()
     width = min(120, max(72, shutil.get_terminal_size().columns)) if terminal else 100
-    for line in card.lines(width=width, rows=triggers, contexts=contexts, paint=_paint):
+    for line in card.lines(width=width, rows=triggers, contexts=contexts, label=label, paint=_paint):
         click.echo(line, color=False if os.environ.get("NO_COLOR") else None)
 
 

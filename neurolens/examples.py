@@ -63,6 +63,11 @@ class Examples:
     examples: tuple[Example, ...]
     token: Callable[[int], str]
 
+    def _repr_html_(self) -> str:
+        from neurolens.display.runs import view_examples
+
+        return view_examples(self)
+
 
 def find_examples(
     neurons: Neurons,

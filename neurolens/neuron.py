@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from neurolens import NeurolensError
-from neurolens.bits import unpack
 from neurolens.bootstrap import Bootstrap, draw_groups
 from neurolens.card import Card, Update, Written
-from neurolens.context import Context
+from neurolens.firing import Firing
 from neurolens.profile import Contrast, Dependence, Kind, Profile, Range, Rate
 from neurolens.store import Store
 from neurolens.tables import GRAMS, named
@@ -22,7 +21,6 @@ from neurolens.vocabulary import Vocabulary
 
 ENDS = ("promoted", "suppressed", "promoted_projection", "suppressed_projection")
 Column = Callable[[str], Any]  # the neuron's value in a column of results/neurons
-WINDOW = (48, 24)  # tokens of a context before and after the one that the neuron is active on
 
 
 def read_neuron(
@@ -47,9 +45,20 @@ def read_neuron(
     def column(of: str) -> Any:
         return store.read(f"results/neurons/{of}", (row, neuron)).item()
 
-    on_text = column("activations_on_text")
+    on_text, labels = column("activations_on_text"), _labels(store, parts["dead"], layer, neuron)
+    firing = Firing(
+        store,
+        vocabulary,
+        layer,
+        neuron,
+        title=f"neuron {layer}.{neuron} of {name}",
+        samples=store.read("results/contexts", (row, neuron)),
+        seed=parts["dead"]["seed"],
+        activations=column("activations"),
+        by_label=[rate.on for rate in labels.values()],
+    )
     triggers = _triggers(store, layer, neuron, vocabulary, projected="updates" in parts) if ngrams else []
-    counted = _activations_with_ngrams(store, layer, neuron, ngrams["lengths"]) if ngrams and on_text else []
+    counted = _activations_with_ngrams(store, firing, ngrams["lengths"]) if ngrams and on_text else []
     verdicts = [
         Verdict(
             n=n,
@@ -78,10 +87,10 @@ def read_neuron(
         neuron=neuron,
         rate=_rate(column("activations"), store.n_tokens, column("frequency_low"), column("frequency_high")),
         activations_on_text=on_text,
-        labels=_labels(store, parts["dead"], layer, neuron),
+        labels=labels,
         rules=rules,
         ngrams=tuple(verdicts),
-        contexts=tuple(_contexts(store, row, neuron, vocabulary)),
+        source=firing,
         update=_update(written, verdicts, vocabulary, source=source, fold_norm=fold_norm) if written else None,
         missing="" if written else missing,
         positions=_profile(store, parts.get("positions"), column, layer, neuron),
@@ -183,34 +192,18 @@ def _triggers(store: Store, layer: int, neuron: int, vocabulary: Vocabulary, *, 
     return found
 
 
-def _activations_with_ngrams(store: Store, layer: int, neuron: int, most: int) -> list[int]:
+def _activations_with_ngrams(store: Store, firing: Firing, most: int) -> list[int]:
     """Activations at which an n-gram ends, for n = 1 … `most`; none if the run no longer has the bits."""
     try:
-        row = store.rows(layer, slice(neuron, neuron + 1)).view(np.uint8)[0]
+        place = firing.tokens
     except NeurolensError:
         return []
-    place = store.read("order")[np.flatnonzero(unpack(row, store.n_tokens))].astype(np.int64)
     text = store.read("tokens").reshape(-1) != store.attrs["eos"]
     counted = []
     for back in range(most):  # a sequence begins with `</s>`: who goes back beyond its start has met that
         place = place[text[place - back]]
         counted.append(len(place))
     return counted
-
-
-def _contexts(store: Store, row: int, neuron: int, vocabulary: Vocabulary) -> list[Context]:
-    index, labels = store.read("results/contexts", (row, neuron)), store.read("label")
-    positions = store.shape[1]
-    found = []
-    for each in index[index >= 0].tolist():
-        sequence, position = divmod(each, positions)
-        tokens = store.read("tokens", sequence)
-        first, last = max(0, position - WINDOW[0]), min(positions, position + 1 + WINDOW[1])
-        before, token, after = vocabulary.around(tokens[first:last].tolist(), position - first)
-        label = store.attrs["label_names"][int(labels[sequence])]
-        ends = (first == 0, last == positions)
-        found.append(Context(each, sequence, position, label, before, token, after, *ends))
-    return found
 
 
 def _stored(store: Store, layer: int, neuron: int) -> dict[str, Any] | None:

@@ -114,12 +114,12 @@ class Profile:
         axis = "0" + " " * max(1, len(shares) - 1 - len(last)) + last
         return [*lines, f"{'':{INDENT}}{axis}".rstrip()]
 
-    def _verdict(self, width: int) -> list[str]:
+    def clauses(self) -> list[str]:
+        """What the analysis says of it; nothing if it was not analysed."""
         if self.dependence is None:
             return []
         if self.kind is None:
-            found = self.dependence.clauses(f"at most {nats(self.threshold)}")
-            return sentence("  ✗ ", ["not positional", *found], width)
+            return ["not positional", *self.dependence.clauses(f"at most {nats(self.threshold)}")]
         what = self.kind
         clauses = [f"positional: {what.words}", *self.dependence.clauses()]
         if what.period is not None and what.phase is not None:
@@ -128,13 +128,27 @@ class Profile:
             clauses.append(f"mean correlation of the labels' curves {what.agreement:.2f}")
         if what.stability is not None:
             clauses.append(f"of this type and strength in {percent(what.stability)} of resamplings")
-        lines = sentence("  ✓ ", clauses, width)
-        nearly = "" if what.strength == "strong" else "nearly "
-        for name, always in (("always", True), ("never", False)):
-            ranges = [f"{each.first}–{each.stop - 1}" for each in what.ranges if each.always == always]
-            title = f"    {nearly}{name:<8}"
-            if ranges:
-                lines.append(title + cut([*ranges[:1], *(f", {text}" for text in ranges[1:])], width - len(title)))
+        return clauses
+
+    def ranges(self) -> dict[str, list[str]]:
+        """Positions at which it is (almost) always and never active: `always` → `0–31`, …; those there are."""
+        if self.kind is None:
+            return {}
+        nearly = "" if self.kind.strength == "strong" else "nearly "
+        found = {
+            f"{nearly}{name}": [f"{each.first}–{each.stop - 1}" for each in self.kind.ranges if each.always == always]
+            for name, always in (("always", True), ("never", False))
+        }
+        return {name: ranges for name, ranges in found.items() if ranges}
+
+    def _verdict(self, width: int) -> list[str]:
+        if self.dependence is None:
+            return []
+        lines = sentence("  ✗ " if self.kind is None else "  ✓ ", self.clauses(), width)
+        for name, ranges in self.ranges().items():
+            *first, last = name.split()
+            title = f"    {' '.join([*first, f'{last:<8}'])}"
+            lines.append(title + cut([*ranges[:1], *(f", {text}" for text in ranges[1:])], width - len(title)))
         return lines
 
 

@@ -11,17 +11,19 @@ import numpy as np
 
 from neurolens import UsageError
 from neurolens.activity import saturation
-from neurolens.bits import unpack
 from neurolens.bootstrap import Bootstrap, draw_groups
 from neurolens.certificate import Certificate
 from neurolens.contrast import difference
 from neurolens.curves import Stages, find_stages
 from neurolens.examples import Examples, find_examples
 from neurolens.facts import gather_facts
+from neurolens.firing import active_tokens
 from neurolens.location import Where, locate
-from neurolens.parts import LAYER_UPDATES, marks, neuron_columns, require
+from neurolens.parts import LAYER_UPDATES, marks, neuron_columns, require, units_of
+from neurolens.plotting import Plot
 from neurolens.store import Store
 from neurolens.tables import STRENGTHS, SUPPORT, TYPES, ByLabel, ByLayer, Neurons, Positions, Table, named
+from neurolens.triggers import Triggers
 from neurolens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -31,7 +33,10 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """An open run (read only). `neurolens.open(path)` makes one."""
+    """An open run (read only). `neurolens.open(path)` makes one; a notebook shows what it is and what was found.
+
+    store  its arrays as they are on the disk (docs/store.md): `run.store.read("results/contexts")`
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -167,7 +172,7 @@ class Run:
         ]
         keys = ("frequency_first", "frequency_second", "difference", "low", "high")
         found = {key: np.stack(values) for key, values in zip(keys, zip(*columns, strict=True), strict=True)}
-        header = {**self._header(list(keys), ""), "read": found.__getitem__, "rules": settings}
+        header = {**self._header(list(keys), ""), "read": found.__getitem__, "rules": settings, "read_part": None}
         return Table(**header, coords={"layer": self.store.layers, "neuron": range(self.store.neurons)})
 
     def _header(self, names: list[str] | None, folder: str) -> dict[str, Any]:
@@ -182,9 +187,11 @@ class Run:
             "rules": self.parts.get("ngrams", {}).get("rules", {}),
             "names": names,
             "read": lambda name: named(name, self.store.read(f"{folder}/{name}")),
+            "read_part": lambda name, index: named(name, self.store.read(f"{folder}/{name}", index)),
+            "units": {name: units for name in names if (units := units_of(f"{folder}/{name}"))},
         }
 
-    def triggers(self, layer: int) -> dict[str, np.ndarray]:
+    def triggers(self, layer: int) -> Triggers:
         """The triggers table of a layer: columns `(trigger,)`, `tokens` `(trigger, gram)` in reading order.
 
         For every neuron and n the covering set, if its size is within the rule, and the most frequent n-grams;
@@ -195,7 +202,8 @@ class Run:
         self.store.require_layers([layer])
         require(self.store, "ngrams")
         folder = f"results/layers/{layer:02d}/triggers"
-        return {name: self.store.read(f"{folder}/{name}") for name in self.store.names(folder)}
+        header, rows = self._header(self.store.names(folder), folder), len(self.store.read(f"{folder}/neuron"))
+        return Triggers(**header, layer=layer, rows=rows, content=lambda ids: self.vocabulary.content(ids))
 
     def updates(self, layer: int) -> dict[str, np.ndarray]:
         """What the projected neurons of a layer promote and suppress: columns `(row,)` or `(row, place)`.
@@ -231,7 +239,7 @@ class Run:
         return found() if kind == "examples" else found
 
     def neuron(self, layer: int, neuron: int, *, projector: Callable[[], Projector] | None = None) -> Card:
-        """All there is to say about a neuron; it prints itself.
+        """All there is to say about a neuron; it prints itself, and its `contexts()` are where it is active.
 
         What it promotes and suppresses is taken from the run, or else asked of what `projector` gives; the card says
         so where neither can tell. Raises NeurolensError if the run is not analysed, UsageError if there is no such
@@ -248,10 +256,8 @@ class Run:
         """The activation bits of a neuron: bool `(sequence, position)`."""
         self.store.require_layers([layer])
         self._check_neuron(neuron)
-        row = self.store.rows(layer, slice(neuron, neuron + 1)).view(np.uint8)
-        bits = unpack(row[0], self.store.n_tokens)
-        out = np.empty(self.store.n_tokens, bool)
-        out[self.store.read("order")] = bits
+        out = np.zeros(self.store.n_tokens, bool)
+        out[active_tokens(self.store, layer, neuron)] = True
         return out.reshape(self.store.shape)
 
     def saturation(self) -> tuple[np.ndarray, np.ndarray]:
@@ -274,6 +280,16 @@ class Run:
     def info(self) -> dict[str, Any]:
         """What the run is and holds, as plain numbers and strings; see `gather_facts`."""
         return gather_facts(self)
+
+    @property
+    def plot(self) -> Plot:
+        """The paper's figures of this run, a method each: `run.plot.dead()`; see `Plot`."""
+        return Plot(self)
+
+    def _repr_html_(self) -> str:
+        from neurolens.display.runs import view_run
+
+        return view_run(self)
 
     def __repr__(self) -> str:
         state = f"analysed ({', '.join(self.parts)})" if self.analyzed else "not analysed"

@@ -42,6 +42,7 @@ class Table(Mapping[str, np.ndarray]):
     n_tokens      tokens the columns were computed from
     rules         the thresholds they were computed with
     coords        name of each axis → its coordinates
+    units         name of each column that has one → its unit
     """
 
     def __init__(
@@ -55,9 +56,13 @@ class Table(Mapping[str, np.ndarray]):
         coords: Mapping[str, Sequence[Any]],
         names: Sequence[str],
         read: Callable[[str], np.ndarray],
+        read_part: Callable[[str, tuple[Any, ...]], np.ndarray] | None = None,
+        units: Mapping[str, str] | None = None,
     ) -> None:
+        """`read` gives a column, `read_part` what is at an index of it."""
         self.name, self.layers, self.model_layers = name, np.asarray(layers), model_layers
         self.n_tokens, self.rules, self.coords = n_tokens, dict(rules), dict(coords)
+        self.units, self._read_part = dict(units or {}), read_part
         self._names, self._read = list(names), read
         self._columns: dict[str, np.ndarray] = {}
 
@@ -67,6 +72,19 @@ class Table(Mapping[str, np.ndarray]):
                 raise KeyError(f"no column {name!r}; there are {', '.join(self._names)}")
             self._columns[name] = self._read(name)
         return self._columns[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # that of a Mapping would read the column
+
+    def part(self, name: str, index: tuple[Any, ...]) -> np.ndarray:
+        """A part of a column, `table[name][index]`, without the rest of it being read where that can be avoided."""
+        if name in self._columns or self._read_part is None:
+            return self[name][index]
+        return self._read_part(name, index)
+
+    def dtype(self, name: str) -> np.dtype:
+        """The type of a column, which is not read for it."""
+        return self.part(name, (slice(0, 0),)).dtype
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -95,6 +113,14 @@ class Table(Mapping[str, np.ndarray]):
             coords={axis: np.asarray(values) for axis, values in self.coords.items()},
             attrs={"run": self.name, "n_tokens": self.n_tokens},
         )
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return self._names
+
+    def _repr_html_(self) -> str:
+        from neurolens.display.tables import view_table
+
+        return view_table(self)
 
     def __repr__(self) -> str:
         size = " × ".join(f"{len(values)} {axis}" for axis, values in self.coords.items())
@@ -133,6 +159,7 @@ class Positions(Table):
     """Columns `(row,)`, a row a positional neuron, by layer and neuron; `to_pandas` has no curves.
 
     curve      unsigned `(row, position)`: activations at each position, of `sequences` tokens
+    neurons_per_layer  of which these are the positional ones
     ranges     columns `(range,)`: which `row`, its positions [`first`, `stop`), whether `always` or never, the pooled
                `frequency` without its outer parts and the `n` tokens of that
     by_layer   columns `(type, strength, layer)`: `count`, `count_low`, `count_high`, positional neurons of each kind

@@ -104,10 +104,12 @@ def token_priority(index: np.ndarray, *, seed: int) -> np.ndarray:
     """A hash of each token's index: uint64 `(tokens,)`; the least ones of a set are a uniform sample of it.
 
     SplitMix64 (Steele, Lea and Flood 2014) of index and seed: depends on nothing else, so the sample is the same
-    in whatever order, split or merge the tokens are met.
+    in whatever order, split or merge the tokens are met. Seeds start its sequence far from one another: were they only
+    added to the index, samples of two seeds would be neighbours in the text.
     """
+    start = np.uint64((1 + seed * 0xD1B54A32D192ED03) % (1 << 64))
     with np.errstate(over="ignore"):
-        z = (index.astype(np.uint64) + np.uint64(seed + 1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (index.astype(np.uint64) + start) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))

@@ -142,6 +142,22 @@ class Vocabulary:
         before, token, after = characters[:begin], characters[begin:end], characters[end:]
         return _shown(before), _shown(token), _shown(after)
 
+    def apart(self, ids: Sequence[int]) -> list[str]:
+        """The text of ids, a piece each; of tokens that share a character the first has the text of all, the others "".
+
+        >>> Vocabulary.from_bytes([b"a", "é".encode()[:1], "é".encode()[1:]]).apart([0, 1, 2, 0])
+        ['a', 'é', '', 'a']
+        """
+        contents = [self.content([id_]) for id_ in ids]
+        characters = b"".join(contents).decode(errors="surrogateescape")
+        ends = set(np.cumsum([len(c.encode(errors="surrogateescape")) for c in characters]).tolist())
+        found, first, at, waiting = [""] * len(contents), 0, 0, b""
+        for place, content in enumerate(contents):
+            waiting, at = waiting + content, at + len(content)
+            if at in ends:
+                found[first], first, waiting = waiting.decode(errors="replace"), place + 1, b""
+        return found
+
 
 def _following(tokenizer: Any, names: Mapping[int, str]) -> dict[int, bytes]:
     """What each token adds to the text of a plain one before it; a token that adds nothing is its own name."""

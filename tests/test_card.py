@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cards import FOUND, HOSTILE, Made, drawn, with_profiles
 from conftest import POSITIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from neurolens import IncompleteError, NeurolensError, UsageError
 from neurolens.analyze import analyze_run
 from neurolens.bootstrap import Bootstrap, draw_groups
-from neurolens.card import Card, Update, Written
+from neurolens.card import Card
 from neurolens.cli import run as neurolens
 from neurolens.collect import collect
 from neurolens.context import Context
@@ -170,8 +171,9 @@ def test_contexts_are_activations(planted: Planted, cards: list[tuple[PlantedNeu
     active = planted.active(0)
     for neuron, card in cards:
         bits = active[neuron.neuron]
-        assert len(card.contexts) == min(16, bits.sum()) == len({context.index for context in card.contexts})
-        for context in card.contexts:
+        contexts = card.contexts()
+        assert len(contexts) == min(16, bits.sum()) == len({context.index for context in contexts})
+        for context in contexts:
             assert bits[context.index]
             assert divmod(context.index, planted.tokens.shape[1]) == (context.sequence, context.position)
             assert context.label == planted.label_names[planted.label[context.sequence]]
@@ -302,7 +304,10 @@ def test_without_bits_the_card_is_still_there(planted: Planted, run: Run, copy: 
     shutil.rmtree(copy / "layers")
     after = open_run(copy).neuron(0, neuron.neuron)
     assert [verdict.activations for verdict in after.ngrams] == [before.activations_on_text, None, None]
-    assert after.ngrams[1].triggers == before.ngrams[1].triggers and after.contexts == before.contexts
+    assert after.ngrams[1].triggers == before.ngrams[1].triggers
+    assert [replace(each, active=()) for each in after.contexts()] == [
+        replace(each, active=()) for each in before.contexts()
+    ]
     checks = after.ngrams[1].checks(after.rules)
     assert [check.holds for check in checks[:2]] == [True, True] and "at least 95% of all" in checks[1].why
 
@@ -314,10 +319,10 @@ def test_a_character_split_over_tokens_is_whole(tiny_model: Path, tmp_path: Path
     analyze_run(path, only=["ngrams"])
     run = open_run(path)
     cards = [run.neuron(1, neuron) for neuron in range(10)]
-    marked = {context.token for card in cards for context in card.contexts}
+    marked = {context.token for card in cards for context in card.contexts()}
     assert {"🦖", "é"} <= marked and not any("�" in token for token in marked)
-    assert all(context.token in "ab 🦖 → é xy </s>" for card in cards for context in card.contexts)
-    assert all("�" not in context.before[1:] + context.after[:-1] for card in cards for context in card.contexts)
+    assert all(context.token in "ab 🦖 → é xy </s>" for card in cards for context in card.contexts())
+    assert all("�" not in context.before[1:] + context.after[:-1] for card in cards for context in card.contexts())
     lone = {quoted(one.content, 20) for card in cards for one in card.ngrams[0].triggers if "�" in one.text}
     assert lone <= {f'"\\x{byte:02x}"' for byte in "🦖→é".encode()} and lone
 
@@ -374,49 +379,6 @@ def test_as_much_as_is_asked_for(cards: list[tuple[PlantedNeuron, Card]]) -> Non
     )
 
 
-def drawn(content: bytes, text: str) -> Card:
-    """A card in which every text of unknown origin is one of these two."""
-    trigger = Trigger((7,), content, 20, 21, 0.8, True, True, -0.5, -0.4, 0, -0.1)
-    rules = {"coverage": 95, "min_rate": 95, "min_occurrences": 1, "support_occurrences": 5, "support_activations": 100}
-    written = (Written(7, content, -1e-5, True),) * 10
-    return Card(
-        run=text, model=text, layer=3, neuron=1072, rate=Rate(20, 1000), activations_on_text=20,
-        labels={text: Rate(20, 500), "other": Rate(0, 500)}, rules=rules,
-        ngrams=(Verdict(1, 1, 5, 20, True, False, (trigger,)),),
-        contexts=(Context(9, 0, 9, text, text, content.decode(errors="replace"), text, False, False),),
-        update=Update(written, written, 0.1, True, -0.5, -0.6, 1000, False, "run"),
-    )  # fmt: skip
-
-
-KIND = Kind(
-    "oscillatory", "strong", 64.21, 12.0, 0.974, 0.981, (Range(0, 32, True, 0.999, 99), Range(32, 64, False, 0.0, 99))
-)
-FOUND = Dependence(0.312, 0.3, 0.281, 0.3304, 1e-40, False)
-
-
-def with_profiles(
-    card: Card, *, text: str = "code", kind: Kind | None = KIND, curve: tuple[int, ...] = (5, 5, 0, 10)
-) -> Card:
-    """The card of a neuron whose positions and labels are analysed; `text` is the name of a label."""
-    return replace(
-        card,
-        positions=Profile(curve, (10,) * len(curve), FOUND, kind, 0.05),
-        contrast=Contrast(FOUND, text, True, None, False),
-        design_effect=1.5,
-    )
-
-
-HOSTILE = [
-    "\x1b[2J\x1b[1;1H",
-    "\u202e gnp.exe",
-    "</script>",
-    "\0",
-    "a\r\nb\tc\u2028d",
-    "日本語" * 50,
-    "é" * 400,
-    "\\",
-    '"',
-]
 SENTENCES = (
     "  ✓ 1 token accounts",
     "  ✓ 1 of 1 covered",
@@ -443,7 +405,7 @@ def test_whatever_tokens_say_lines_are_lines(content: bytes, text: str, width: i
 
 def test_a_card_for_an_eye() -> None:
     card = drawn(b" \xf0\x9f\xa6\x96\xff", "code")
-    card = replace(card, contexts=(Context(9, 0, 9, "code", "x = '", "🦖", "'\n\treturn", True, False),))
+    card = replace(card, source=Made(Context(9, 0, 9, "code", "x = '", "🦖", "'\n\treturn", True, False)))
     assert card.lines() == [
         "neuron 3.1072 of code: code on 1,000 tokens",
         "frequency   2.0%, 1 token in 50: active on 20 tokens",

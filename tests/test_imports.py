@@ -19,25 +19,27 @@ PACKAGE = Path(neurolens.__file__).parent
 # A module imports only from layers above its own line. "" is the package itself, `neurolens/__init__.py`.
 LAYERS = [
     {""},
-    {"location", "comparison", "merging", "report"},
-    {"bits", "kernels", "sources", "weights", "demo", "demo.text", "certificate", "budget", "durable", "shards"}
-    | {"progress"}
-    | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "terminal", "sparkline", "bootstrap", "ranges"}
+    {"location", "comparison", "merging", "terminal", "sparkline", "display", "report"},
+    {"display.html"},
+    {"display.look"},
+    {"display.tables", "display.contexts"},
+    {"bits", "kernels", "sources", "weights", "demo", "demo.text", "budget", "durable", "shards"}
+    | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "bootstrap", "ranges", "progress"}
     | {"report.payload", "report.passages"}
     | {"comparison.sizes", "comparison.factors", "comparison.estimates", "comparison.transitions"},
-    {"compressed", "options", "locks", "lanes", "verdict", "context", "info", "information", "curves", "schema"}
+    {"compressed", "options", "locks", "lanes", "verdict", "display.runs", "information", "curves", "schema"}
     | {"comparison.lineage", "comparison.trends", "remote"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
-    {"records", "profile", "jobs", "engine", "place", "testing.draft", "testing.disguise", "testing.shapes"},
-    {"report.choose", "report.columns"}
-    | {"documents", "testing.tokens", "testing.ngrams", "testing.positions"},
+    {"records", "profile", "context", "certificate", "display.triggers", "jobs", "engine", "place"}
+    | {"testing.draft", "testing.disguise", "testing.shapes", "report.choose", "report.columns"},
+    {"documents", "info", "triggers", "display.cards", "testing.tokens", "testing.ngrams", "testing.positions"},
     {"corpus", "hub", "demo.train", "testing.planted"},
     {"variables", "store", "checkpoint", "slots", "testing", "merging.join"},
     {"stream", "merging.together"},
     {"decoder", "parts", "nested", "committer", "merging.weave"},
     {"counts", "spool", "vocabulary", "tokens", "identity", "inspection.findings", "comparison.headlines"},
     {"plan", "loop", "comparison.anchors"},
-    {"planner", "probe"},
+    {"planner", "probe", "firing"},
     {"activity", "detectors", "contrast", "positional", "updates", "examples", "plots.text"}
     | {f"inspection.{checks}" for checks in ("attributes", "arrays", "chunks", "text", "laws", "fingerprints")}
     | {"inspection.spools"},
@@ -48,6 +50,7 @@ LAYERS = [
     {"plots.updates", "plots.positional", "plots.study"},
     {"plots.examples"},
     {"analyze", "plots", "export", "inspection", "mend"},
+    {"plotting"},
     {"data", "run", "verify", "keep", "comparison.writeup"},
     {"report.gather", "report.charts"},
     {"report.page"},
@@ -98,17 +101,18 @@ HOMES = {
     "dask": {"engine"},
     "distributed": {"engine"},
     "dask_jobqueue": {"engine"},
-    "matplotlib": PLOTS,
+    "matplotlib": PLOTS | {"plotting"},
     "jinja2": {"report.page"},
     "markupsafe": {"report.page"},
-    "pandas": {"tables"},
-    "xarray": {"tables"},
+    "pandas": {"tables", "context", "triggers"},
+    "xarray": {"tables", "triggers"},
 }
 ARRAYS_OF_COMPARISON = ("sizes", "factors", "lineage", "transitions", "estimates", "trends")
 # What these must not load, not even through others
 FREE_OF = {
     "torch": {"bits", "kernels", "documents", "corpus", "variables", "counts", "activity", "detectors", "tables"}
     | {"store", "export", "run", "plots", "vocabulary", "parts", "scan", "card", "neuron", "verdict"}
+    | {"context", "firing"}
     | {"updates", "nulls", "shares", "information", "bootstrap", "curves", "positional", "contrast", "tokens"}
     | {"schema", "slots", "scanner", "mend", "inspection.kept", "inspection.spools"}
     | {"jobs", "engine", "locks", "shards", "location", "place", "remote"}
@@ -122,13 +126,15 @@ FREE_OF = {
     | {"merging.join", "location", "locks", "options"}
     | {f"comparison.{name}" for name in ARRAYS_OF_COMPARISON}
     | {"plots.study"},
-    "matplotlib": set(RANK) - PLOTS - {"demo.demonstrate", "compare", "study", "cli"},
+    "matplotlib": set(RANK) - PLOTS - {"plotting", "demo.demonstrate", "compare", "study", "cli"},
     "jinja2": {"", "run", "tables", "plots", "report.gather", "report.charts", "options"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
     | {"vocabulary", "updates", "nulls", "shares", "merging.join", "merging.together"},
     "numpy": {"", "options", "jobs", "engine", "locks", "shards", "location"}
     | {"documents", "checkpoint", "weights", "hub"},
 }
+# What a run's figures need is loaded once one is asked for, which is no matter of whoever opens a run
+WHEN_ASKED = {"plotting": {"plots"}}
 NAMES_ITS_MODULES_AT_RUN_TIME = {"", "demo.text"}  # importlib: the lazy names of the package; standard library modules
 LEAVES = {*TESTING, "demo.train", "cli"}  # for people and tests; nothing of the package needs them
 
@@ -237,7 +243,7 @@ def reach(module: str) -> set[str]:
     seen, waiting = set(), {module}
     while waiting:
         seen |= waiting
-        waiting = set().union(*(edges[other][0] for other in waiting)) - seen
+        waiting = set().union(*(edges[other][0] - WHEN_ASKED.get(other, set()) for other in waiting)) - seen
     return seen
 
 
