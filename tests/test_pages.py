@@ -295,3 +295,14 @@ def test_links_lead_somewhere(page: str) -> None:
             titles = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
             slugs = [re.sub(r"[^\w\- ]", "", title).lower().replace(" ", "-") for title in titles]
             assert anchor in slugs, f"{page}: {target}"
+
+
+# -- the tree ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_tree_has_every_module() -> None:
+    text = PAGES["docs/architecture.md"].read_text(encoding="utf-8")
+    for path in (ROOT / "neurolens").iterdir():
+        name = path.name if path.suffix == ".py" else f"{path.name}/"
+        if path.suffix == ".py" or (path / "__init__.py").exists():
+            assert name == "__init__.py" or re.search(rf"(?<!\w){re.escape(name)}", text), name
