@@ -48,7 +48,7 @@ LAYERS = [
     {"data", "run", "verify", "keep", "comparison.writeup"},
     {"corpora", "comparison.members", "comparison.closing"},
     {"index", "collect", "compare", "merge"},
-    {"certify", "study"},
+    {"certify", "study", "demo.run"},
     {"demo.demonstrate"},
     {"cli"},
 ]
