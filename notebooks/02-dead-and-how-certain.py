@@ -69,16 +69,18 @@ import numpy as np
 on = run.neurons["activations"]
 for layer in run.store.layers:
     seen = np.bincount(on[layer])[1:21]  # neurons active once, twice, … 20 times
-    wake = seen @ (-1.0) ** np.arange(len(seen))
+    wake = max(0, seen @ (-1.0) ** np.arange(len(seen)))
     print(f"layer {layer}: {(on[layer] == 0).sum():,} dead, {seen[:1].sum()} active once, about {wake:.0f} would wake")
 
 # %% [markdown]
-# So few: most of what is dead here is silent for good, on text of this kind. Of OPT-66b the paper says the same of
-# more than 70% of some layers, on 20 million tokens.
+# Few: most of what is dead here stays so, on text of this kind. `neurolens demo` reads eight times as much and finds
+# nearly as many. In OPT-66b, the paper says, more than 70% of some layers are dead on 20 million tokens.
 #
 # ## Dead where?
 #
-# Neurons that are silent on one kind of text alone are not dead but specialised.
+# Silent on one kind of text alone is not dead but specialised. Left: neurons that are active on one kind and on no
+# other; middle: those that are active on all kinds but one; right: how much the kind of text says about a neuron, in
+# nats.
 
 # %%
 draw("contrast", [run.contrast])

@@ -31,7 +31,8 @@ draw("covering", [run.neurons])
 run.by_layer.overall.to_pandas()[["detectors", "covered"]]  # neurons; distinct n-grams of n tokens that have a detector
 
 # %% [markdown]
-# On so little text no trigram detector is well supported: do not read much into the others. By layer:
+# On so little text no trigram detector is well supported: do not read much into the others. Token detectors by layer,
+# by the paper's rule (solid) and well supported (hollow):
 
 # %%
 draw("detectors", [run.neurons])
@@ -59,8 +60,8 @@ columns = ["detectors", "suppressing", "suppressing_low", "suppressing_high", "n
 run.by_layer.overall.to_pandas()[columns].xs(1, level="n").round(2)  # detectors; shares of them
 
 # %% [markdown]
-# Here the detectors suppress their triggers *less* than chance has it: a model this small, this early in its
-# training, has learnt what follows a token and not yet to erase it. With so few detectors the intervals are wide.
+# Here fewer point away than either null has it, not more: nothing of what the paper sees in OPT shows in a model this
+# small, this early in its training. Nor is the opposite shown: with so few detectors the intervals overlap.
 #
 # ## Which neurons
 #

@@ -19,7 +19,7 @@ job.write_text(f"""
 [defaults]
 data = "demo:"
 tokens = 16_384
-analyze = {{ ngrams = 1 }}   # tokens alone, no longer n-grams: quick
+analyze = {{ only = ["dead", "ngrams", "positions"], ngrams = 1 }}   # tokens, no longer n-grams
 
 [[run]]
 model = "../../checkpoints/step0"
@@ -58,9 +58,9 @@ trends = pd.read_csv(comparison / "trends.csv").set_index("value")
 trends[["dead", "dead_low", "dead_high", "frequency", "detectors", "supported", "positional"]].round(4)
 
 # %% [markdown]
-# Untrained neurons are active on every second token, and nearly all of them depend on the position: nothing but the
-# position's embedding is there yet to tell tokens apart by. Training takes that away, then silences neurons, layer by
-# layer.
+# Untrained neurons are active on every second token, and nearly all of them depend on the position: random weights
+# over random embeddings do. Training takes that away within 250 steps, makes the neurons sparse, and silences some
+# for good. Token detectors come, and some of them go.
 
 # %%
 from IPython.display import Image
@@ -70,7 +70,8 @@ Image(comparison / "figures" / "trends.png", width=720)
 # %% [markdown]
 # ## Neuron by neuron
 #
-# Runs of one model can be compared neuron by neuron: what became of each class between two states.
+# Runs of one model can be compared neuron by neuron: how many of each class before (rows) are of which class after
+# (columns).
 
 # %%
 Image(comparison / "figures" / "transitions.png", width=720)
@@ -84,11 +85,11 @@ import neurolens as nl
 states = {step: nl.open(study / f"step{step}.zarr") for step in (250, 500, 750)}
 dead = {step: run.neurons["dead"] for step, run in states.items()}
 for before, after in ((250, 500), (500, 750)):
-    still = (dead[before] & dead[after]).sum() / dead[before].sum()
-    print(f"{still:.1%} of {dead[before].sum():,} at step {before} at {after}; of all {dead[after].mean():.1%}")
+    known, still = dead[before].sum(), (dead[before] & dead[after]).sum()
+    print(f"{known:,} neurons are dead at step {before}; of these {still / known:.0%} are at step {after}")
 
 # %% [markdown]
-# Any figure takes several runs:
+# Any figure takes several runs. Dead neurons by layer, at three steps:
 
 # %%
 # %matplotlib inline

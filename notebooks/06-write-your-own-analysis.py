@@ -40,14 +40,15 @@ information = measure_information(counts.on, counts.total)  # nats, beside what 
 dict(enumerate(counts.total.tolist()))
 
 # %% [markdown]
-# The neurons of the layer that the length says most about: share of tokens of each length on which they are active.
+# The neurons of the layer that the length says most about: the share of tokens of each length on which they are
+# active, and how much the length says, in nats.
 
 # %%
 import pandas as pd
 
 most = np.argsort(-information.corrected)[:8]
 table = pd.DataFrame(rate[most].round(3), index=pd.Index(most, name="neuron"))
-table.assign(nats=information.corrected[most].round(3), p=information.p[most])
+table.assign(nats=information.corrected[most].round(3))
 
 # %% [markdown]
 # ## Is it right?
@@ -78,8 +79,8 @@ print(f"p < 0.05  {(found.p[alive] < 0.05).mean():.1%} of neurons")
 # %% [markdown]
 # ## What to mind
 #
-# - That p takes tokens as independent. They are not: a length is a property of the token, so a neuron that knows the
-#   token knows the length. What is left within tokens of one length is the next question.
-# - Every variable must be known of all tokens alike, or be −1 where it is not.
+# - p takes tokens as independent. They are not: what stands in a sequence hangs together, and a neuron that knows the
+#   token knows its length. Whether neurons know more of the length than that is the next question.
+# - A token has one category, or −1 for none; those without are left out.
 # - Counts add: `tabulate` block by block, or run by run, and `+`. Ready-made variables are in `neurolens.variables`:
 #   `position`, `label`, `ngrams`, `group`.
