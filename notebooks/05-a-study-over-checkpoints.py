@@ -2,8 +2,8 @@
 # # 5 · A study over checkpoints
 #
 # "With training, neurons fall silent" is said of a set of runs. A study is one: a file says which models read which
-# text and what they differ in, and all runs are compared in the end. Here: the embedded model at its start, after 250
-# and 500 steps, and at its end.
+# text and what they differ in, and all runs are compared in the end. Here: the embedded model after 250, 500 and 750
+# steps of its training.
 
 # %%
 from pathlib import Path
@@ -20,10 +20,6 @@ job.write_text(f"""
 data = "demo:"
 tokens = 16_384
 analyze = {{ only = ["dead", "ngrams", "positions"], ngrams = 1 }}   # tokens, no longer n-grams
-
-[[run]]
-model = "../../checkpoints/step0"
-step = 0
 
 [[run]]
 model = "../../checkpoints/step250"
@@ -43,6 +39,9 @@ outcome = run_study(read_job(job), study)  # what is done already is left alone
 print(*outcome.lines(), sep="\n")
 
 # %% [markdown]
+# Add `checkpoints/step0`, the untrained model, and run this again: what is there is left alone, and the new one
+# joins. (Half of its neurons are active on any token, and nearly all depend on the position: random weights do.)
+#
 # `neurolens study JOB.toml` does the same; on a cluster, too. [studies/opt-family.toml](../studies/opt-family.toml)
 # is the paper's own study, OPT-125m to 66b.
 #
@@ -58,9 +57,8 @@ trends = pd.read_csv(comparison / "trends.csv").set_index("value")
 trends[["dead", "dead_low", "dead_high", "frequency", "detectors", "supported", "positional"]].round(4)
 
 # %% [markdown]
-# Untrained neurons are active on every second token, and nearly all of them depend on the position: random weights
-# over random embeddings do. Training takes that away within 250 steps, makes the neurons sparse, and silences some
-# for good. Token detectors come, and some of them go.
+# The same as a figure. Within 500 steps a fifth of the neurons falls silent, and the others become sparse; token
+# detectors come, and some go; positional neurons appear late.
 
 # %%
 from IPython.display import Image
