@@ -57,8 +57,8 @@ trends = pd.read_csv(comparison / "trends.csv").set_index("value")
 trends[["dead", "dead_low", "dead_high", "frequency", "detectors", "supported", "positional"]].round(4)
 
 # %% [markdown]
-# The same as a figure. Within 500 steps a fifth of the neurons falls silent, and the others become sparse; token
-# detectors come, and some go; positional neurons appear late.
+# The same as a figure. More and more neurons fall silent, and the others become sparse; token detectors come, and
+# some go; positional neurons appear late.
 
 # %%
 from IPython.display import Image
