@@ -10,7 +10,6 @@
 # [README](../README.md) says where the two differ.
 
 # %%
-# %matplotlib inline
 import neurolens as nl
 from neurolens.plots import draw
 

@@ -5,7 +5,6 @@
 # one, or more of it, may wake it. So beside every count of dead neurons stands how certain it is.
 
 # %%
-# %matplotlib inline
 import neurolens as nl
 from neurolens.activity import dead_upper_bound
 from neurolens.plots import draw

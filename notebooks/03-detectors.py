@@ -5,7 +5,6 @@
 # mostly *lowers* the score of the very token it has seen: it removes what is known by now.
 
 # %%
-# %matplotlib inline
 import neurolens as nl
 from neurolens.plots import draw
 

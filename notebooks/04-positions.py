@@ -5,7 +5,6 @@
 # neuron's bit and the position, in nats (0 to ln 2 = 0.69).
 
 # %%
-# %matplotlib inline
 import neurolens as nl
 from neurolens.plots import draw
 

@@ -90,7 +90,6 @@ for before, after in ((250, 500), (500, 750)):
 # Any figure takes several runs. Dead neurons by layer, at three steps:
 
 # %%
-# %matplotlib inline
 from neurolens.plots import draw
 
 draw("dead", [run.neurons for run in states.values()])
