@@ -43,4 +43,4 @@ $(VENV)/installed-bench: $(VENV)/installed-dev
 	@touch $@
 
 clean:
-	rm -rf $(VENV) neurolens-demo neurolens-study build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) neurolens-demo neurolens-study notebooks/neurolens-* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "open": "neurolens.run",
+    "open_demo": "neurolens.demo.run",
     "Run": "neurolens.run",
     "Corpus": "neurolens.corpus",
     "Counts": "neurolens.counts",
@@ -37,6 +38,7 @@ __all__ = [
     "Variable",
     "__version__",
     "open",
+    "open_demo",
 ]
 
 
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
     from neurolens.corpus import Corpus
     from neurolens.counts import Counts
     from neurolens.decoder import Decoder
+    from neurolens.demo.run import open_demo
     from neurolens.run import Run
     from neurolens.run import open_run as open
     from neurolens.variables import Variable

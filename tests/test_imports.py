@@ -57,7 +57,7 @@ LAYERS = [
     {"corpora", "comparison.members", "comparison.closing", "merging.counted"},
     {"merging.tally"},
     {"index", "collect", "compare", "merge"},
-    {"certify", "study"},
+    {"certify", "study", "demo.run"},
     {"demo.demonstrate"},
     {"cli"},
 ]

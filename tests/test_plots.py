@@ -1078,6 +1078,16 @@ def test_saved_twice_is_the_same_bytes_whatever_the_settings(figure: str, tmp_pa
     assert "date>" not in first[1].read_text(encoding="utf-8")
 
 
+def test_a_notebook_shows_a_figure_as_it_is_saved(tmp_path: Path):
+    """IPython asks for a PNG and how large to show it."""
+    figure = draw("dead", [table()])
+    png, shown = figure._repr_png_()  # type: ignore[attr-defined]
+    assert [path.read_bytes() for path in save(figure, tmp_path, "dead", ["png"])] == [png]
+    assert shown == {"width": 720}
+    with Image.open(tmp_path / "dead.png") as image:
+        assert image.width == 1152
+
+
 def test_hostile_names_make_valid_files(tmp_path: Path):
     png, svg = save(drawn("dead", "hostile names"), tmp_path / "new" / "folder", "dead")
     with Image.open(png) as image:

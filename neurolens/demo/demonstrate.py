@@ -16,12 +16,12 @@ from neurolens.collect import collect
 from neurolens.corpus import Corpus
 from neurolens.data import DataSpec, read_corpus
 from neurolens.decoder import shape_of
+from neurolens.demo import MODEL
 from neurolens.plots import FIGURES, draw, drawable, save
 from neurolens.report.page import write_report
 from neurolens.run import Run, open_run
 from neurolens.sources import DEMO, find_sources
 
-MODEL = Path(__file__).with_name("model")
 RUN, REPORT = "demo.zarr", "report.html"  # in the folder
 TOKENS = 393_216  # a block and a half: enough for the curve of dead neurons to flatten, under a minute on two cores
 

@@ -7,7 +7,6 @@ sheet.py holds the look, text.py names of unknown origin, the other modules the 
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,10 +16,8 @@ from matplotlib.figure import Figure
 
 from neurolens import NeurolensError, UsageError, shares
 from neurolens.plots import activity, contrast, examples, ngrams, positional, positions, updates
-from neurolens.plots.sheet import FigureSpec, style
+from neurolens.plots.sheet import METADATA, FigureSpec, render
 from neurolens.plots.text import printable
-
-METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}  # no times, no versions
 
 COVERED = ("covered", "cumulative")
 NEW = ("covered", "new", "new_to_previous")
@@ -142,12 +139,9 @@ def save(figure: Figure, folder: str | Path, name: str, formats: Sequence[str] =
     Path(folder).mkdir(parents=True, exist_ok=True)
     paths = [Path(folder) / f"{name}.{kind}" for kind in formats]
     for kind, path in zip(formats, paths, strict=True):
-        buffer = io.BytesIO()
-        with style():
-            figure.savefig(buffer, format=kind, metadata=METADATA[kind])
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            partial.write_bytes(buffer.getvalue())
+            partial.write_bytes(render(figure, kind))
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ state, is not used.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from neurolens.tables import Neurons
 
 WIDTH, MARGIN, HEAD, DPI = 7.2, 0.12, 0.34, 160  # inches: the sheet, beside its text, its title; pixels an inch
 SMALL = 8.5  # points of the caption
+SHOWN = 100  # pixels an inch that a notebook shows it at: smaller than it is, and sharp
+METADATA: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}  # no times, no versions
 # The first five differ by ≥ 11 in CIE L*; from the sixth on it takes the markers to tell runs apart in grey.
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#6A1B60", "#009E73", "#56B4E9", "#CC79A7", "#D55E00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # 7 and 8 have no common factor: 56 runs differ
@@ -75,6 +78,21 @@ def style() -> Iterator[None]:
         yield
 
 
+def render(figure: Figure, kind: str) -> bytes:
+    """A figure as a file of a kind of `METADATA`: the same bytes for the same figure, whatever the user's settings."""
+    buffer = io.BytesIO()
+    with style():
+        figure.savefig(buffer, format=kind, metadata=METADATA[kind])
+    return buffer.getvalue()
+
+
+class Sheet(Figure):
+    """A figure that a notebook shows by itself, as it is saved: without pyplot matplotlib's own are not shown."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        return render(self, "png"), {"width": round(SHOWN * self.get_figwidth())}
+
+
 @contextmanager
 def sheet(
     spec: FigureSpec, caption: str, runs: Sequence[Any], fact: Callable[[Any], str], *, height: float = 3.4
@@ -95,7 +113,7 @@ def sheet(
     total = HEAD + height + foot
     layout = ConstrainedLayoutEngine(rect=(0, foot / total, 1, height / total), w_pad=0.08, h_pad=0.05)
     with style():
-        figure = Figure(figsize=(WIDTH, total), dpi=DPI, layout=layout)
+        figure = Sheet(figsize=(WIDTH, total), dpi=DPI, layout=layout)
         figure.text(MARGIN / WIDTH, 1 - 0.6 * HEAD / total, spec.title, va="center", fontsize=12, fontweight="bold")
         top = (foot - 0.7 * SMALL / 72) / total
         figure.text(MARGIN / WIDTH, top, "\n".join(lines), va="top", fontsize=SMALL, linespacing=1.35)
