@@ -313,16 +313,3 @@ def test_the_pair_of_the_page_is_compared(
     most = eval(re.findall(r"`(neurolens\.open[^`]+)`", text)[0], {"neurolens": package})
     assert len(most) == 10 and (most["low"] > 0).all()
     np.testing.assert_allclose(most["difference"], most["frequency_first"] - most["frequency_second"])
-
-
-@pytest.mark.parametrize("page", ["store.md", "method.md"])
-def test_links_lead_somewhere(page: str) -> None:
-    text = (DOCS / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if target.startswith("https://"):
-            continue
-        file, _, anchor = target.partition("#")
-        path = DOCS / file if file else DOCS / page
-        assert path.is_file(), target
-        titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-        assert not anchor or anchor in [re.sub(r"[^\w\- ]", "", t).lower().replace(" ", "-") for t in titles], target
