@@ -19,7 +19,7 @@ job.write_text(f"""
 [defaults]
 data = "demo:"
 tokens = 16_384
-analyze = {{ only = ["dead", "ngrams", "positions"], ngrams = 1 }}   # tokens, no longer n-grams
+analyze = {{ only = ["dead", "ngrams", "positions"] }}
 
 [[run]]
 model = "../../checkpoints/step250"
