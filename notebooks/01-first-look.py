@@ -11,7 +11,6 @@
 
 # %%
 import neurolens as nl
-from neurolens.plots import draw
 
 run = nl.open_demo("neurolens-demo/small.zarr", say=print)  # half a minute; there already, it is opened
 run
@@ -37,7 +36,7 @@ neurons.groupby("layer")[["dead", "unigram_detector", "bigram_detector", "positi
 # How often are the neurons of a layer active that are active at all? The first layer is dense, the others are sparse.
 
 # %%
-draw("frequency", [run.neurons])
+run.plot.frequency()
 
 # %% [markdown]
 # ## One neuron
@@ -47,7 +46,17 @@ draw("frequency", [run.neurons])
 
 # %%
 example = max(run.examples().examples, key=lambda each: (len(each.triggers), each.activations))
-run.neuron(example.layer, example.neuron)
+card = run.neuron(example.layer, example.neuron)
+card
+
+# %% [markdown]
+# The card shows a few contexts. You can ask for more: a random sample, those of one kind of text, or all of them.
+
+# %%
+card.contexts(label="math", sample=5)
+
+# %%
+len(card.contexts(all=True))  # each is decoded when it is looked at; `.to_pandas()` has a row for each
 
 # %% [markdown]
 # ## The bits themselves

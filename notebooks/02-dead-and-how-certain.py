@@ -7,7 +7,6 @@
 # %%
 import neurolens as nl
 from neurolens.activity import dead_upper_bound
-from neurolens.plots import draw
 
 run = nl.open_demo("neurolens-demo/small.zarr")
 
@@ -21,7 +20,7 @@ run = nl.open_demo("neurolens-demo/small.zarr")
 run.neurons.activity.to_pandas()[["dead", "dead_low", "dead_high"]]
 
 # %%
-draw("dead", [run.neurons])
+run.plot.dead()
 
 # %% [markdown]
 # A few neurons are active only on `</s>`, which begins every sequence. They are not dead, and not alive on any text.
@@ -45,7 +44,7 @@ print(f"silent on {run.store.n_tokens:,} tokens: active on less than 1 token in 
 # Neurons seen alive against tokens read (log scale). Where a curve still rises, more text would wake more neurons.
 
 # %%
-draw("saturation", [run.neurons])
+run.plot.saturation()
 
 # %% [markdown]
 # The same in numbers. Had we read half as much, these many more would have counted as dead:
@@ -82,4 +81,4 @@ for layer in run.store.layers:
 # nats.
 
 # %%
-draw("contrast", [run.contrast])
+run.plot.contrast()

@@ -6,7 +6,6 @@
 
 # %%
 import neurolens as nl
-from neurolens.plots import draw
 
 run = nl.open_demo("neurolens-demo/small.zarr")
 
@@ -17,7 +16,7 @@ run = nl.open_demo("neurolens-demo/small.zarr")
 # for a neuron that answers to context; the vocabulary has 1,024.
 
 # %%
-draw("covering", [run.neurons])
+run.plot.covering()
 
 # %% [markdown]
 # ## Detectors
@@ -34,7 +33,7 @@ run.by_layer.overall.to_pandas()[["detectors", "covered"]]  # neurons; distinct 
 # by the paper's rule (solid) and well supported (hollow):
 
 # %%
-draw("detectors", [run.neurons])
+run.plot.detectors()
 
 # %% [markdown]
 # ## What they do to their triggers
@@ -44,7 +43,7 @@ draw("detectors", [run.neurons])
 # they promote; triggers are set off.
 
 # %%
-draw("examples", [run.examples()])
+run.plot.examples()
 
 # %% [markdown]
 # In OPT more than 80% of the token detectors point away from their triggers. A share alone says nothing, though: how
@@ -52,7 +51,7 @@ draw("examples", [run.examples()])
 # same neurons at other tokens as frequent.
 
 # %%
-draw("suppression", [run.by_layer])
+run.plot.suppression()
 
 # %%
 columns = ["detectors", "suppressing", "suppressing_low", "suppressing_high", "null_neurons", "null_tokens"]

@@ -6,7 +6,6 @@
 
 # %%
 import neurolens as nl
-from neurolens.plots import draw
 
 run = nl.open_demo("neurolens-demo/small.zarr")
 positions = run.positions
@@ -31,14 +30,14 @@ alive.groupby("layer")[["position_mi", "position_mi_corrected"]].median()
 # these curves; the rules that tell them apart here are in [docs/method.md](../docs/method.md).
 
 # %%
-draw("positional-types", [positions])
+run.plot.positional_types()
 
 # %% [markdown]
 # Positional neurons by layer and type: in OPT, too, they are in the first layers. *Oscillatory* ones, active in
 # alternating stretches, come with long training: this model has none.
 
 # %%
-draw("positional", [positions])
+run.plot.positional()
 
 # %% [markdown]
 # ## One of them

@@ -19,7 +19,7 @@ job.write_text(f"""
 [defaults]
 data = "demo:"
 tokens = 16_384
-analyze = {{ only = ["dead", "ngrams", "positions"], ngrams = 1 }}   # tokens, no longer n-grams
+analyze = {{ only = ["dead", "ngrams", "positions"] }}
 
 [[run]]
 model = "../../checkpoints/step250"
@@ -90,9 +90,7 @@ for before, after in ((250, 500), (500, 750)):
 # Any figure takes several runs. Dead neurons by layer, at three steps:
 
 # %%
-from neurolens.plots import draw
-
-draw("dead", [run.neurons for run in states.values()])
+states[250].plot.dead(states[500], states[750])
 
 # %% [markdown]
 # All figures, tables and a page that says what they show are in `neurolens-study/comparison/`:
