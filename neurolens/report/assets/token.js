@@ -25,7 +25,7 @@ const Token = (() => {
         { name: "are often active on it", colour: 5, run: run.number, x: layers,
           y: counts((row) => !detecting.has(row)) }] };
     const cells = (each) => {
-      const low = Neuron.wilson(each.on, each.total, run.meta.rules.wilson_z);
+      const low = Verdict.wilson(each.on, each.total, run.meta.rules.wilson_z);
       const rate = each.total ? each.on / each.total : 0;
       return [el("a", { href: run.href(run.name(each.row)), class: "id" }, run.name(each.row)), each.detects
         ? el("span",
