@@ -4,6 +4,7 @@ const Chart = (() => {
   const { el } = Dom;
   const MANY = 8; // series of one panel; more are drawn as small multiples
   const COLOURS = 8;
+  const RAMP = 10; // the first colour of ordered kinds, such as numbers from … to
 
   const format = (axis, value) => (value === null || value === undefined ? "–"
     : axis.percent ? Text.percent(value) : Number.isInteger(value) ? Text.count(value) : Text.decimal(value));
@@ -23,8 +24,10 @@ const Chart = (() => {
   function panels(chart, names) {
     const kinds = [...new Set(chart.series.map((each) => each.name))];
     const runs = [...new Set(chart.series.map((each) => each.run))];
-    const look = (each, by, short) => ({ ...each, short, dash: each.dash && by === "name",
-      colour: each.colour ?? (by === "run" ? runs.indexOf(each.run) : kinds.indexOf(each.name)) % COLOURS });
+    const ordered = chart.kind === "stack" && kinds.length > 2 && kinds.slice(0, -1).every((name) => /^\d/.test(name));
+    const look = (each, by, short) => ({ ...each, short,
+      colour: each.colour ?? (by === "run" ? runs.indexOf(each.run) : kinds.indexOf(each.name)) % COLOURS
+        + (ordered ? RAMP : 0) });
     const of = (test, by, title, short) =>
       ({ title, series: chart.series.filter(test).map((each) => look(each, by, short(each))) });
     if (chart.kind === "stack") {
@@ -124,7 +127,7 @@ const Chart = (() => {
 
     const seen = new Map();
     for (const { series } of shown) for (const each of series) if (each.short) seen.set(each.short, each);
-    const swatch = (each) => el("i", { class: `swatch s${each.colour}${each.dash ? " dash" : ""}` });
+    const swatch = (each) => el("i", { class: `swatch s${each.colour}${each.dash && !several ? " dash" : ""}` });
     const legend = seen.size > 1 ? el("div", { class: "legend" },
       [...seen].map(([name, each]) => el("span", null, swatch(each), el("bdi", null, name)))) : null;
     const frame = el("div", { class: "frame" }, body, tip);

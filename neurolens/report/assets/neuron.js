@@ -14,7 +14,6 @@ const Neuron = (() => {
 
   /* The triggers of each length as tables. */
   function triggerTables(run, triggers) {
-    const z = run.meta.rules.wilson_z;
     const projected = triggers.some((each) => each.rank >= 0);
     const tables = [];
     for (let n = 1; n <= run.meta.grams; n++) {
@@ -24,16 +23,11 @@ const Neuron = (() => {
         ["rate, lower bound", "rate"], ["", "marks"],
         ...(projected ? [["projection", "number"], ["rank", "number"]] : [])];
       const cells = (each) => {
-        const [rate, low] = [each.total ? each.on / each.total : 0, Verdict.wilson(each.on, each.total, z)];
-        return [gram(run, each.tokens),
-          [Text.count(each.on), el("span", { class: "quiet" }, ` of ${Text.count(each.total)}`)],
-          el("span", { title: `at least ${Text.percent(low)} with 95% confidence` }, Dom.bar(rate, low),
-            el("span", { class: "value" }, Text.percent(rate)),
-              el("span", { class: "quiet low" }, ` ≥ ${Text.percent(low)}`)),
+        return [gram(run, each.tokens), ...Verdict.cells(run, each),
           [each.covered ? el("span", { class: "badge detector", title: "active at nearly all of its occurrences" },
             "covered")
             : each.member ? el("span", { class: "badge none", title: "of the covering set" }, "member") : "",
-          each.total < (run.meta.rules.support_occurrences ?? 5)
+          Verdict.isRare(run, each)
             ? el("span", { class: "badge none", title: "occurs too rarely to be sure" }, "rare") : ""],
           ...(projected ? [Text.signed(each.projection, 3), each.rank >= 0 ? Text.count(each.rank) : "–"] : [])];
       };

@@ -39,7 +39,7 @@ const Panel = (() => {
     const values = union(series);
     const whole = !chart.y.percent
       && chart.series.every((each) => each.y.every((y) => y === null || Number.isInteger(y)));
-    const [steps, step] = ticks(low, high, height > 130 ? 4 : 2, whole);
+    const [steps, step] = ticks(low, high, height > 130 ? 5 : 2, whole);
     const above = step * Math.ceil(high / step - 1e-9);
     if (high >= 0.98 * above) high = above;
     low = Math.min(low, step * Math.floor(low / step + 1e-9));

@@ -116,5 +116,15 @@ const Verdict = (() => {
   function rowOf(values, value) {
     return values ? values.indexOf(value) : -1;
   }
-  return { why, shape, rowOf, wilson };
+  /* Two cells of a trigger: activations of its occurrences, and their rate with its lower bound. */
+  function cells(run, { on, total }) {
+    const [rate, low] = [total ? on / total : 0, wilson(on, total, run.meta.rules.wilson_z)];
+    const least = Text.percent(Math.min(low, 0.999)); // rounded up it would be none
+    return [[Text.count(on), el("span", { class: "quiet" }, ` of ${Text.count(total)}`)],
+      el("span", { title: `at least ${least} with 95% confidence` }, Dom.bar(rate, low),
+        el("span", { class: "value" }, Text.percent(rate)), el("span", { class: "quiet low" }, ` ≥ ${least}`))];
+  }
+  const isRare = (run, trigger) => trigger.total < (run.meta.rules.support_occurrences ?? 5);
+
+  return { why, shape, rowOf, cells, isRare };
 })();
