@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 ASSETS = Path(__file__).parent.parent / "neurolens/report/assets"
-SCRIPTS = ("text", "dom", "data", "classes", "chart", "context", "overview", "table", "neuron", "token", "app")
+SCRIPTS = ("text", "dom", "data", "classes", "panel", "chart", "context", "overview", "columns", "table", "verdict")
+SCRIPTS += ("neuron", "token", "app")
 BEFORE, AFTER = 40, 23
 UNKNOWN = 2**32 - 1
 GRAMS = ("unigram", "bigram", "trigram", "fourgram", "fivegram")
@@ -367,7 +368,7 @@ def _charts(runs: list[Made]) -> list[dict[str, Any]]:
             if len(runs) > 1:
                 each["name"] = f"{runs[each['run']].meta['name']} · {each['name']}"
         told = {"id": of, "title": title, "source": source, "part": part, "kind": kind, "note": note, "series": series}
-        charts.append(told | {"x": {**x, "values": []}, "y": {"label": y, "percent": percent, "log": False}})
+        charts.append(told | {"x": {**x, "values": []}, "y": {"label": y, "percent": percent}})
 
     def of_class(run: Made, number: int, of: str, name: str, **more: Any) -> dict[str, Any]:
         y = np.array(run.meta["by_layer"].get(of, [0] * len(run.meta["layers"]))) / run.meta["neurons"]
@@ -400,13 +401,6 @@ def _charts(runs: list[Made]) -> list[dict[str, Any]]:
                 y = run.meta["by_layer"][of]
                 stacks.append({"name": of.replace("_", " "), "run": i, "y": y, "rows": {"class": of}})
         chart("positional", "Positional neurons by type", "stack", stacks, "neurons", percent=False, part="positions")
-        heat = [
-            {"name": f"layer {layer}", "run": i, "y": np.random.default_rng(layer).random(24).tolist()}
-            for i, run in numbered[:1]
-            for layer in run.meta["layers"]
-        ]
-        chart("ranges", "Positions covered by ranges", "heat", heat, "share", part="positions",
-              x={"label": "position", "values": list(range(0, 24 * 64, 64)), "log": False})  # fmt: skip
     steps = (10 ** np.linspace(2, 6, 30)).round().tolist()
     seen = [
         {

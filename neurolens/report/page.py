@@ -22,7 +22,8 @@ from neurolens.run import Run
 
 ASSETS = Path(__file__).parent / "assets"
 # in order: each uses those before it
-SCRIPTS = ("text", "dom", "data", "classes", "chart", "context", "overview", "table", "neuron", "token", "app")
+SCRIPTS = ("text", "dom", "data", "classes", "panel", "chart", "context", "overview", "columns", "table", "verdict")
+SCRIPTS += ("neuron", "token", "app")
 
 
 def write_report(runs: Sequence[Run], path: str | Path) -> Path:

@@ -86,6 +86,7 @@ const Text = (() => {
     if (share === 0) return "0%";
     const value = 100 * share;
     if (Math.abs(value) < 0.0001) return `${power(value)}%`;
+    if (share < 1 && value >= 99.95) return "> 99.9%";
     return `${trim(Math.abs(value) >= 10 ? value.toFixed(1) : value.toPrecision(Math.abs(value) < 0.01 ? 2 : 3))}%`;
   }
   function power(value) {

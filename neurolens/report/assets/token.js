@@ -24,18 +24,10 @@ const Token = (() => {
       series: [{ name: "detect it", colour: 2, run: run.number, x: layers, y: counts((row) => detecting.has(row)) },
         { name: "are often active on it", colour: 5, run: run.number, x: layers,
           y: counts((row) => !detecting.has(row)) }] };
-    const cells = (each) => {
-      const low = Neuron.wilson(each.on, each.total, run.meta.rules.wilson_z);
-      const rate = each.total ? each.on / each.total : 0;
-      return [el("a", { href: run.href(run.name(each.row)), class: "id" }, run.name(each.row)), each.detects
-        ? el("span",
-          { class: `badge detector${each.total >= (run.meta.rules.support_occurrences ?? 5) ? " sure" : ""}` },
-            "detects") : "",
-        Neuron.gram(run, each.tokens),
-          [Text.count(each.on), el("span", { class: "quiet" }, ` of ${Text.count(each.total)}`)],
-        el("span", null, Dom.bar(rate, low), el("span", { class: "value" }, Text.percent(rate)),
-          el("span", { class: "quiet low" }, ` ≥ ${Text.percent(low)}`)), Classes.badges(run, each.row, true)];
-    };
+    const cells = (each) => [
+      el("a", { href: run.href(run.name(each.row)), class: "id" }, run.name(each.row)),
+      each.detects ? el("span", { class: `badge detector${Verdict.isRare(run, each) ? "" : " sure"}` }, "detects") : "",
+      Neuron.gram(run, each.tokens), ...Verdict.cells(run, each), Classes.badges(run, each.row, true)];
     const columns = [["neuron", ""], ["", ""], ["trigger", "some"], ["active of occurrences", "number"],
       ["rate, lower bound", "rate"], ["classes", "marks"]];
     const draw = (some) => Dom.table("Neurons with this token in a trigger", columns, some.map(cells),
