@@ -158,6 +158,7 @@ def test_a_figure_tells_its_values_to_pointer_and_keys_and_as_a_table(look, html
     assert tip.inner_text().startswith("layer 2")
     assert page.evaluate("share => Text.percent(share)", share) in tip.inner_text()
     figure.locator("summary").click()
+    figure.locator("tbody").wait_for()
     cells = figure.locator("tbody tr").all_inner_texts()
     assert len(cells) == 4 and [cell.split()[0] for cell in cells] == list("0123")
     svg.focus()
