@@ -10,7 +10,7 @@ const App = (() => {
   const main = document.getElementById("main");
   let page;
   let run;
-  let left = [null, -1]; // run and row of the neuron that was shown last
+  let left = null; // the neuron that was asked for last, if that was the last thing
   let turn = 0; // of what is shown: what is slower than a later one is dropped
 
   /* {run, view, …} of an address. */
@@ -60,6 +60,8 @@ const App = (() => {
     const now = ++turn;
     const asked = parse(location.hash);
     run = asked.run;
+    const came = left;
+    left = asked.view === "neuron" ? asked : null;
     const waiting = setTimeout(() => now === turn && main.setAttribute("aria-busy", "true"), 120);
     let content;
     try {
@@ -78,8 +80,9 @@ const App = (() => {
       heading?.setAttribute("tabindex", "-1");
       if (now > 1) heading?.focus({ preventScroll: true });
     }
-    if (content.classList.contains("table-view") && !same) Table.of(run).restore(left[0] === run ? left[1] : -1);
-    left = asked.view === "neuron" && run.size !== undefined ? [run, run.row(asked.layer, asked.neuron)] : [null, -1];
+    if (content.classList.contains("table-view") && !same) {
+      Table.of(run).restore(came?.run === run ? run.row(came.layer, came.neuron) : -1);
+    }
     const what = { neuron: `${asked.layer}.${asked.neuron} · `, token: `token ${asked.id} · `,
       neurons: "Neurons · " }[asked.view] ?? "";
     document.title = what + Text.name(page.title);
@@ -239,7 +242,7 @@ const App = (() => {
     document.body.append(finder.dialog, help);
     addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey
-        || event.target.closest?.("input, select, textarea, dialog")) return;
+        || event.target.closest?.("input, select, textarea, dialog[open]")) return;
       const follow = (key) => document.querySelector(`#main [data-key="${key}"]`)?.click();
       const act = { "/": find, g: jump, "?": () => help.showModal(), d: toggle, o: () => links.overview.click(),
         n: () => links.neurons.click(), j: () => follow("j"), k: () => follow("k"), w: () => follow("w"),
