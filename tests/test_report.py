@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import report_payload
 from click.testing import CliRunner
 from conftest import POSITIONS, random_texts
 from runs import make_run
@@ -110,6 +111,9 @@ def test_the_table_is_that_of_the_run(run: Run, told: Told) -> None:
         assert ((table["flags"] >> place & 1) == wanted).all(), name
         assert told.meta["totals"][name] == wanted.sum()
         assert told.meta["by_layer"][name] == wanted.reshape(3, 72).sum(1).tolist()
+    for name in told.meta["types"][1:]:
+        assert told.meta["by_layer"][name] == (run.neurons["position_type"] == name).sum(1).tolist()
+    assert told.meta["totals"]["label_only"] == (frame["label_only"] >= 0).sum()
     assert {"dead", "unigram_detector", "positional", "suppresses"} <= set(told.meta["flags"])
 
 
@@ -375,6 +379,11 @@ def test_the_command_writes_one_file(run: Run, tmp_path: Path) -> None:
     assert content == page.render_report([run])  # the same run, the same bytes
     assert "Content-Security-Policy" in content
     assert "http" not in content.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
+
+
+def test_the_browser_tests_read_the_same_scripts() -> None:
+    assert page.SCRIPTS == report_payload.SCRIPTS
+    assert sorted(page.SCRIPTS) == sorted(path.stem for path in page.ASSETS.glob("*.js"))
 
 
 def test_bad_input_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
