@@ -44,7 +44,7 @@ LAYERS = [
     | {f"inspection.{checks}" for checks in ("attributes", "arrays", "chunks", "text", "laws", "fingerprints")}
     | {"inspection.spools"},
     {"scan", "projection", "reference", "plots.sheet", "card", "results", "comparison.change"},
-    {"scanner", "report.firing"},
+    {"scanner", "report.marks"},
     {"plots.activity", "plots.ngrams", "plots.positions", "plots.contrast", "neuron", "facts", "inspection.kept"}
     | {"plots.changes", "comparison.rows"},
     {"plots.updates", "plots.positional", "plots.study"},

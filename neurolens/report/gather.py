@@ -21,7 +21,7 @@ from neurolens.report.columns import (
     take_triggers,
     take_updates,
 )
-from neurolens.report.firing import FiringReader
+from neurolens.report.marks import MarksReader
 from neurolens.report.passages import WINDOW, choose_contexts, cut_passages
 from neurolens.report.payload import Payload
 from neurolens.run import Run
@@ -50,15 +50,15 @@ def gather_run(run: Run, payload: Payload, done: Callable[[], object] = lambda: 
     edges = np.searchsorted(layer, np.arange(len(store.layers) + 1)).tolist()
     blobs: dict[str, str] = {}
     triggers: list[dict[str, np.ndarray]] = []
-    with FiringReader(store, grams, rows=len(rows)) as reader:
+    with MarksReader(store, grams, rows=len(rows)) as reader:
         for number, first, stop in zip(store.layers, edges, edges[1:], strict=False):
             part, of = slice(first, stop), neuron[first:stop]
-            firing = reader.read(number, of, contexts[part], samples[part])
-            arrays = join_contexts(contexts[part], firing.masks) | _counts(run, number, of, finer[part])
+            marks = reader.read(number, of, contexts[part], samples[part])
+            arrays = join_contexts(contexts[part], marks.masks) | _counts(run, number, of, finer[part])
             if grams:
                 detector = np.stack([picked[f"{gram}_detector"][part] for gram in GRAMS[:grams]], axis=1)
                 triggers.append(take_triggers(run.triggers(number), of, detector))
-                arrays |= triggers[-1] | {"activations_n": firing.activations}
+                arrays |= triggers[-1] | {"activations_n": marks.activations}
             if "updates" in run.parts:
                 arrays |= take_updates(run.updates(number), of)
             blobs[str(number)] = payload.add(arrays)
@@ -154,7 +154,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "neurolens", str(store.attrs["versions"].get("neurolens", "unknown"))
 
 
-def _limits(run: Run, rows: int, each: int | None, without: int, reader: FiringReader) -> Iterator[str]:
+def _limits(run: Run, rows: int, each: int | None, without: int, reader: MarksReader) -> Iterator[str]:
     """What is left out of the page, a sentence each."""
     neurons = len(run.store.layers) * run.store.neurons
     if each is not None:

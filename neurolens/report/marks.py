@@ -1,4 +1,4 @@
-"""firing: what a page needs of the bits themselves: which tokens of a context a neuron is active on, and on how many
+"""marks: what a page needs of the bits themselves: which tokens of a context a neuron is active on, and on how many
 tokens that end an n-gram. One pass over the bits of the neurons that the page shows."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UNKNOWN = np.uint32(0xFFFFFFFF)
 
 
 @dataclass(frozen=True)
-class Firing:
+class Marks:
     """What bits say of some neurons of a layer.
 
     masks        uint64 `(row, context)`: bit i is set if the neuron is active on the token `context − 40 + i`
@@ -32,7 +32,7 @@ class Firing:
     activations: np.ndarray
 
 
-class FiringReader:
+class MarksReader:
     """Reads bits of a run's neurons, layer by layer. A context manager: it holds threads."""
 
     def __init__(self, store: Store, grams: int, *, rows: int, most_bytes: int = MOST_BYTES) -> None:
@@ -44,7 +44,7 @@ class FiringReader:
         self._pool = ThreadPoolExecutor(os.cpu_count())
         self._blocks = [self._describe(block) for block in store.blocks] if self.small_enough else []
 
-    def __enter__(self) -> FiringReader:
+    def __enter__(self) -> MarksReader:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,7 +65,7 @@ class FiringReader:
             has = has & np.concatenate([np.zeros(back, bool), text[:-back]])  # a sequence begins with `</s>`
         return block, rank, ends
 
-    def read(self, layer: int, neurons: np.ndarray, contexts: np.ndarray, samples: np.ndarray) -> Firing:
+    def read(self, layer: int, neurons: np.ndarray, contexts: np.ndarray, samples: np.ndarray) -> Marks:
         """Of neurons int64 `(row,)`, ascending, with contexts int64 `(row, context)` and the samples that these are of,
         `(row, sample)`; −1 for none. Raises NeurolensError for damaged bits.
         """
@@ -78,7 +78,7 @@ class FiringReader:
         ):
             masks[chosen] = found
             activations[chosen] = counts
-        return Firing(masks, np.where(there[:, None], activations, UNKNOWN).astype(np.uint32))
+        return Marks(masks, np.where(there[:, None], activations, UNKNOWN).astype(np.uint32))
 
     def _parts(self, neurons: np.ndarray, there: np.ndarray) -> Iterator[np.ndarray]:
         """Rows whose neurons share chunks."""
