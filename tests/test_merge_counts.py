@@ -509,7 +509,7 @@ def test_texts_that_a_model_has_read_apart(
     run = open_run(out)
     alive = int(run.neurons["activations"][0].argmax())
     assert neurolens(["neuron", "merged.zarr", f"0.{alive}"]) == 0
-    assert len(run.neuron(0, alive).contexts) == 16 and not run.neuron(0, alive).ngrams
+    assert len(run.neuron(0, alive).contexts()) == 16 and not run.neuron(0, alive).ngrams
     capsys.readouterr()
     with pytest.raises(UsageError, match="was merged of counts of its texts, which 'neurolens merge' makes; give"):
         collect(tiny_model, joined, out, **options)

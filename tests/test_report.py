@@ -375,6 +375,7 @@ def test_the_command_writes_one_file(run: Run, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     content = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert str(tmp_path.parent.parent) not in content and f"{run.store.attrs['model']['id'][-10:]}" in content
     assert told["bytes"] == len(content.encode()) and [each.name for each in tmp_path.iterdir()] == ["r.html"]
     assert content == page.render_report([run])  # the same run, the same bytes
     assert "Content-Security-Policy" in content

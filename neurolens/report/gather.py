@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ def _describe(run: Run, columns: Mapping[str, np.ndarray], grams: int) -> dict[s
     total = store.read("counts/total/label")
     return {
         "name": run.name,
-        "model": str(store.attrs["model"]["id"]),
+        "model": name_model(run),
         "n_tokens": store.n_tokens,
         "sequences": store.shape[0],
         "positions": store.shape[1],
@@ -133,9 +134,15 @@ def _describe(run: Run, columns: Mapping[str, np.ndarray], grams: int) -> dict[s
     }
 
 
+def name_model(run: Run) -> str:
+    """The model's name; of a folder its last two parts: a page is sent to people whom the rest does not concern."""
+    name = str(run.store.attrs["model"]["id"])
+    return str(Path(*Path(name).parts[-2:])) if Path(name).is_absolute() else name
+
+
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
     store = run.store
-    yield "model", str(store.attrs["model"]["id"])
+    yield "model", name_model(run)
     yield "neurons", f"{len(store.layers)} layers × {store.neurons:,}"
     sequences, positions = store.shape
     yield "text", f"{store.n_tokens:,} tokens, {sequences:,} sequences of {positions:,}"
