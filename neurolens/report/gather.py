@@ -101,10 +101,13 @@ def _most_positional(picked: Mapping[str, np.ndarray], count: int) -> np.ndarray
 def _describe(run: Run, columns: Mapping[str, np.ndarray], grams: int) -> dict[str, Any]:
     store, parts = run.store, run.parts
     flags = flag_names(columns)
-    classes = {name: columns["suppresses_triggers"] > 0 if name == "suppresses" else columns[name] for name in flags}
-    if "positional" in columns:
-        classes |= {name: columns["position_type"] == i for i, name in enumerate(TYPES) if name}
-    classes |= {name: columns[name] >= 0 for name in ("label_only", "label_silent") if name in columns}
+    classes: dict[str, np.ndarray] = {}  # in the order in which they are shown
+    for name in flags:
+        if name.startswith("label_"):
+            classes[name.removesuffix("_supported")] = columns[name.removesuffix("_supported")] >= 0
+        classes[name] = columns["suppresses_triggers"] > 0 if name == "suppresses" else columns[name]
+        if name == "positional":
+            classes |= {kind: columns["position_type"] == i for i, kind in enumerate(TYPES) if kind}
     rules = {**parts.get("ngrams", {}).get("rules", {})}
     rules |= {"wilson_z": WILSON_Z, "confidence": parts["dead"]["bootstrap"]["confidence"]}
     if "positions" in parts:
