@@ -27,22 +27,22 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 if __name__ == "__main__":  # workers import this file as well, from elsewhere
     from _common import at_least, at_most, finish, quick_asked
 
 import numpy as np
 
-from neurolens.collect import collect
 from neurolens.corpus import Corpus
 from neurolens.jobs import Job, RunSpec
 from neurolens.merge import merge
-from neurolens.shards import Shard
+from neurolens.store import Store
 from neurolens.study import run_study
 from neurolens.testing import random_opt
 
 SHAPE = {"hidden_size": 128, "ffn_dim": 512, "num_hidden_layers": 4, "num_attention_heads": 4}
-WIDE = {"hidden_size": 64, "ffn_dim": 3072, "num_hidden_layers": 1, "num_attention_heads": 4}  # 125m's neurons
+NEURONS = 3072  # a layer of 125m
 POSITIONS = 256
 
 
@@ -50,7 +50,8 @@ def main() -> int:
     """Measure all of it."""
     quick = quick_asked(__doc__, "fewer runs and tokens")
     figures: dict[str, Any] = {"quick": quick}
-    with tempfile.TemporaryDirectory() as name:
+    # a study ends with a comparison, which one process makes: it is not measured here
+    with tempfile.TemporaryDirectory() as name, patch("neurolens.study.compare_runs"):
         folder = Path(name)
         job = write_job(folder, runs=2 if quick else 8, tokens=(1 << 14) if quick else (1 << 18))
         with local_cluster(1) as one, local_cluster(2) as two:  # workers take long to start: once
@@ -60,7 +61,7 @@ def main() -> int:
             figures |= measure_speed_up(job, folder, clusters, rounds=1 if quick else 3)
             figures |= measure_overhead(job, folder, one, rounds=3 if quick else 10)
         figures |= compare_with_serial(job, folder, quick)
-        figures |= measure_merge(folder, blocks=2 if quick else 8, rounds=1 if quick else 3)
+        figures |= measure_merge(folder, block=1 << (17 if quick else 18), rounds=3)
     bounds = {
         "differing_files": at_most(figures["differing_files"], 0),
         "overhead_ms_a_task": at_most(figures["overhead_ms_a_task"], 100.0),
@@ -144,7 +145,7 @@ def _work(job: Job, out: Path, cluster: Any) -> float:
     started, done = time.perf_counter(), [0.0]
 
     def say(line: str) -> None:
-        if ": done in " in line:  # what follows the last one is the comparison, which one process makes
+        if ": done in " in line:  # at the end workers are let go
             done.append(time.perf_counter())
 
     found = run_study(job, out, scheduler=cluster.scheduler_address, say=say)
@@ -185,23 +186,20 @@ def measure_overhead(job: Job, folder: Path, cluster: Any, *, rounds: int) -> di
     }
 
 
-def measure_merge(folder: Path, *, blocks: int, rounds: int) -> dict[str, float]:
+def measure_merge(folder: Path, *, block: int, rounds: int, blocks: int = 4) -> dict[str, float]:
     """Raw bits a second, of chunks that are copied and of blocks that are put together anew."""
-    block = 1 << 18
-    model = random_opt(folder / "wide", WIDE, vocab_size=272, positions=POSITIONS, words=272)
     rng = np.random.default_rng(1)
     tokens = rng.integers(4, 272, size=(blocks * block // POSITIONS, POSITIONS), dtype=np.int32)
     tokens[:, 0] = 2
-    cut: dict[str, Any] = {"block_tokens": block, "batch_tokens": 16 * POSITIONS}
     parts = [folder / "first.zarr", folder / "second.zarr"]
-    for number, path in enumerate(parts, 1):
-        collect(model, Corpus.from_tokens(tokens), path, shard=Shard(number, 2), **cut)
+    for number, path in enumerate(parts):
+        _draw_run(path, tokens, block, range(number, blocks, 2))
     half = len(tokens) // 2 - block // POSITIONS // 2  # its last block is half of one: the next text lies across
     texts = [folder / "former.zarr", folder / "latter.zarr"]
     for path, rows in zip(texts, (tokens[:half], tokens[half:]), strict=True):
-        collect(model, Corpus.from_tokens(rows), path, **cut)
-    raw = tokens.size * WIDE["ffn_dim"] / 8 / 1e6
-    woven = (tokens.size - half // (block // POSITIONS) * block) * WIDE["ffn_dim"] / 8 / 1e6
+        _draw_run(path, rows, block, range(blocks))
+    raw = tokens.size * NEURONS / 8 / 1e6
+    woven = (tokens.size - half // (block // POSITIONS) * block) * NEURONS / 8 / 1e6
     copied_s, both_s = [], []
     for _ in range(rounds):
         copied_s.append(_merged(parts, folder / "whole.zarr"))
@@ -214,6 +212,19 @@ def measure_merge(folder: Path, *, blocks: int, rounds: int) -> dict[str, float]
         "merge_woven_MB": woven,
         "merge_woven_MB_s": woven / max(1e-9, float(np.median(both_s)) - copied * (raw - woven) / raw),
     }
+
+
+def _draw_run(path: Path, tokens: np.ndarray, block: int, chosen: range) -> None:
+    """A layer of as many neurons as 125m's, bits a quarter of which are 1, as a run has them: some of its blocks."""
+    spec = {"model": {"id": "drawn", "revision": None, "config": {"vocab_size": 272, "num_hidden_layers": 1}}}
+    spec |= {"dtype": "fp32", "versions": {}, "batch_sequences": 16}
+    corpus = Corpus.from_tokens(tokens)
+    Store.create(path, spec, corpus, layers=[0], neurons=NEURONS, sequences_per_block=block // POSITIONS)
+    store, rng = Store.open(path, write=True), np.random.default_rng(len(tokens))
+    for each in store.blocks:
+        if each.index in chosen:
+            first, second = rng.integers(0, 256, (2, NEURONS, -(-each.tokens // 64) * 8), dtype=np.uint8)
+            store.commit(each, 0, first & second)
 
 
 def _merged(runs: list[Path], output: Path) -> float:

@@ -146,8 +146,11 @@ def context_order(tokens: np.ndarray, eos: int = EOS) -> np.ndarray:
     Sorted by (x_k, x_{k−1}, x_{k−2}), ties in corpus order, as a suffix array of the reversed text would be: every
     token, bigram and trigram is one interval, so neurons that look at them become runs of bits.
     """
-    newest, second, third = contexts(tokens, 3, eos)
-    return np.lexsort((third, second, newest))
+    newest, second, third = (each.astype(np.int64) + 1 for each in contexts(tokens, 3, eos))
+    bits = int(max(newest.max(initial=0), second.max(initial=0), third.max(initial=0))).bit_length()
+    if 3 * bits > 63:
+        return np.lexsort((third, second, newest))
+    return np.argsort(newest << 2 * bits | second << bits | third, kind="stable")  # one sort instead of three
 
 
 @dataclass

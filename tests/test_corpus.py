@@ -505,6 +505,12 @@ def test_context_order_sorts_by_reversed_context_then_place(tokens, eos):
     assert order.tolist() == sorted(range(tokens.size), key=lambda i: (context[i], i))
 
 
+@given(tokens=ids(), largest=st.sampled_from([(1 << 21) - 2, (1 << 21) - 1, (1 << 31) - 2]))
+def test_context_order_of_ids_of_any_size(tokens, largest):
+    wide = np.where(tokens > EOS, largest - tokens.max() + tokens, tokens).astype(np.int32)
+    assert context_order(wide).tolist() == context_order(tokens).tolist()
+
+
 @given(tokens=ids())
 def test_every_token_bigram_and_trigram_is_one_interval(tokens):
     order = context_order(tokens).tolist()
