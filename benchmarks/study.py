@@ -53,7 +53,7 @@ def main() -> int:
     # a study ends with a comparison, which one process makes: it is not measured here
     with tempfile.TemporaryDirectory() as name, patch("neurolens.study.compare_runs"):
         folder = Path(name)
-        job = write_job(folder, runs=2 if quick else 8, tokens=(1 << 14) if quick else (1 << 18))
+        job = write_job(folder, runs=2 if quick else 4, tokens=(1 << 14) if quick else (1 << 17))
         with local_cluster(1) as one, local_cluster(2) as two:  # workers take long to start: once
             clusters = {1: one, 2: two}
             for cluster in clusters.values():
