@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -186,7 +187,7 @@ def _new(wanted: dict[str, list[int]]) -> tuple[list[int], list[int]]:
     return wanted["new_to_previous"], wanted["new"]
 
 
-def check_triggers(table: dict[str, np.ndarray], readings: dict[int, list[Reading]], lengths: int) -> None:
+def check_triggers(table: Mapping[str, np.ndarray], readings: dict[int, list[Reading]], lengths: int) -> None:
     expected = [
         (neuron, n, (-1,) * (lengths - n) + gram, *rest)
         for neuron in range(len(readings[1]))
