@@ -61,7 +61,7 @@ def main() -> int:
             figures |= measure_speed_up(job, folder, clusters, rounds=1 if quick else 3)
             figures |= measure_overhead(job, folder, one, rounds=3 if quick else 10)
         figures |= compare_with_serial(job, folder, quick)
-        figures |= measure_merge(folder, block=1 << (17 if quick else 18), rounds=3)
+        figures |= measure_merge(folder, block=1 << (17 if quick else 18), rounds=1 if quick else 3)
     bounds = {
         "differing_files": at_most(figures["differing_files"], 0),
         "overhead_ms_a_task": at_most(figures["overhead_ms_a_task"], 100.0),
