@@ -12,7 +12,7 @@ from typing import Any
 
 from neurolens import UsageError
 from neurolens.activity import dead_upper_bound
-from neurolens.context import Contexts, Source, context_lines
+from neurolens.context import Asked, Contexts, Source, context_lines
 from neurolens.profile import Contrast, Profile, Rate, interval, label_lines, printable
 from neurolens.terminal import cells, cut, pieces, quoted, sentence, wrapped
 from neurolens.verdict import Trigger, Verdict, count, percent
@@ -60,6 +60,13 @@ class Update:
     vocabulary: int
     fold_norm: bool
     source: str
+
+    @property
+    def words(self) -> str:
+        """What was projected on what."""
+        folded = ", the final LayerNorm's gain folded in" if self.fold_norm else ""
+        on = f"{self.vocabulary:,} tokens" if self.vocabulary else "the vocabulary"
+        return f"its value vector, projected on {on}{folded}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -123,7 +130,7 @@ class Card:
         """
         if self.source is None:
             raise UsageError(f"the card of {self.layer}.{self.neuron} has no contexts: it was not read from a run")
-        return self.source.find(label=label, sample=sample, all=all, window=window, seed=seed)
+        return self.source.find(Asked(label, sample, all, window, seed))
 
     def most_contexts(self, count: int, *, label: str | None = None) -> Contexts:
         """Up to `count` contexts, at random: fewer where there are not so many, or bits were dropped."""
@@ -317,18 +324,14 @@ class Card:
         if self.update is None:
             return [f"{head}      {self.missing}"] if self.missing else []
         update = self.update
-        folded = ", the final LayerNorm's gain folded in" if update.fold_norm else ""
-        on = f"{update.vocabulary:,} tokens" if update.vocabulary else "the vocabulary"
-        lines = [f"{head}      its value vector, projected on {on}{folded}; rank 0 is the most suppressed"]
+        lines = [f"{head}      {update.words}; rank 0 is the most suppressed"]
         for verdict in (each for each in self.ngrams if each.detector):
-            covered = [trigger.projection or 0 for trigger in verdict.triggers if trigger.covered]
-            below = f"{sum(projection < 0 for projection in covered)} of {len(covered)}"
             if verdict.n > 1:
-                lines.append(f"  suppresses the last token of {below} covered {verdict.word}s")
+                lines.append(f"  suppresses the last token of {verdict.below} covered {verdict.word}s")
                 continue
             does = paint(*(("yes", "suppresses") if update.suppresses else ("no", "does not suppress")))
             mean = f"{number(update.projection)}, {number(update.projection_centred)} centred"
-            lines.append(f"  {does} its triggers: mean projection {mean}; below 0 for {below}")
+            lines.append(f"  {does} its triggers: mean projection {mean}; below 0 for {verdict.below}")
         for name, tokens in (("promotes", update.promoted), ("suppresses", update.suppressed)):
             each = [f"{quoted(t.content, 24)}{'*' if t.trigger else ''} {number(t.projection)}" for t in tokens]
             lines += wrapped(f"  {name:<11}", each, width)

@@ -53,6 +53,17 @@ class Context:
         return None not in self.active
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Which contexts are asked for, see `Card.contexts`."""
+
+    label: str | None = None
+    sample: int | None = None
+    all: bool = False
+    window: tuple[int, int] | None = None
+    seed: int | None = None
+
+
 class Source(Protocol):
     """Where contexts of a neuron come from."""
 
@@ -61,15 +72,7 @@ class Source(Protocol):
         """Whether all tokens that the neuron is active on can be told, from its bits or as there are so few."""
         ...
 
-    def find(
-        self,
-        *,
-        label: str | None = None,
-        sample: int | None = None,
-        all: bool = False,
-        window: tuple[int, int] | None = None,
-        seed: int | None = None,
-    ) -> Contexts:
+    def find(self, asked: Asked) -> Contexts:
         """As `Card.contexts`."""
         ...
 

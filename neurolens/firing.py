@@ -14,7 +14,7 @@ import numpy as np
 
 from neurolens import NeurolensError, UsageError, brief
 from neurolens.bits import unpack
-from neurolens.context import Context, Contexts
+from neurolens.context import Asked, Context, Contexts
 from neurolens.store import Store
 from neurolens.tokens import token_priority
 from neurolens.vocabulary import Vocabulary
@@ -79,23 +79,16 @@ class Firing:
             )
         return active_tokens(self.store, self.layer, self.neuron)
 
-    def find(
-        self,
-        *,
-        label: str | None = None,
-        sample: int | None = None,
-        all: bool = False,
-        window: tuple[int, int] | None = None,
-        seed: int | None = None,
-    ) -> Contexts:
+    def find(self, asked: Asked) -> Contexts:
         """See `Card.contexts`."""
+        label, sample, all, seed = asked.label, asked.sample, asked.all, asked.seed
         if all and sample is not None:
             raise UsageError(f"sample={sample} and all=True: one asks for some, the other for every context; give one")
         if sample is not None and not (isinstance(sample, int | np.integer) and sample >= 1):
             raise UsageError(f"sample is {brief(sample)}; expected how many contexts, at least 1")
         if seed is not None and not (isinstance(seed, int | np.integer) and seed >= 0):
             raise UsageError(f"seed is {brief(seed)}; expected a whole number from 0 on")
-        decode = partial(self._decode, window=_checked(window))
+        decode = partial(self._decode, window=_checked(asked.window))
         number = None if label is None else self._number(label)
         total = self.activations if number is None else int(self.by_label[number])
         if all:

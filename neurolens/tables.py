@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 GRAMS = ("unigram", "bigram", "trigram", "fourgram", "fivegram")  # names of n-grams in columns, by n − 1
 WORDS = ("token", *GRAMS[1:])  # what n-grams are called in words, by n − 1
+# by n, where bins of covering numbers end, the last being open: what a detector may need, then ten times as far each
+EDGES = {1: (5, 50, 500, 5000), 2: (50, 500, 5000, 50000), 3: (50, 500, 5000, 50000)}
 SUPPORT = ("all", "supported")  # detectors by the paper's rules; those of them that are well supported
 TYPES = ("", "oscillatory", "both_extremes", "one_extreme", "other")  # of positional neurons, by number; "" is none
 STRENGTHS = ("", "weak", "strong")  # of these types, by number; "" where there is none

@@ -66,6 +66,12 @@ class Verdict:
         """`token`, `bigram`, …"""
         return WORDS[self.n - 1]
 
+    @property
+    def below(self) -> str:
+        """On how many covered n-grams, of how many, the value vector's projection is below 0: `2 of 3`."""
+        covered = [trigger.projection or 0 for trigger in self.triggers if trigger.covered]
+        return f"{sum(projection < 0 for projection in covered)} of {len(covered)}"
+
     def checks(self, rules: Mapping[str, int]) -> list[Check]:
         """The rules in order (paper, §4 and App. A; the last one ours), up to the first that fails."""
         if not self.covering:

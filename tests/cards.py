@@ -33,7 +33,7 @@ class Made:
     def __init__(self, context: Context) -> None:
         self.context = context
 
-    def find(self, **asked: Any) -> Contexts:
+    def find(self, asked: Any) -> Contexts:
         return Contexts(np.array([self.context.index]), lambda indices: [self.context], total=20, drawn=True)
 
 

@@ -96,24 +96,19 @@ def _writes(card: Any) -> Html:
         return fold("Writes", card.missing or "not known")
     said: list[object] = []
     for verdict in (each for each in card.ngrams if each.detector):
-        covered = [trigger.projection or 0 for trigger in verdict.triggers if trigger.covered]
-        below = f"{sum(projection < 0 for projection in covered)} of {len(covered)}"
         if verdict.n > 1:
-            said.append(f"suppresses the last token of {below} covered {verdict.word}s")
+            said.append(f"suppresses the last token of {verdict.below} covered {verdict.word}s")
             continue
         does = "suppresses its triggers" if update.suppresses else "does not suppress its triggers"
         mean = f": mean projection {_signed(update.projection)}, {_signed(update.projection_centred)} centred"
-        said.append(join([mark(bool(update.suppresses)), f" {does}{mean}; below 0 for {below}"]))
-    folded = ", the final LayerNorm's gain folded in" if update.fold_norm else ""
-    on = f"{update.vocabulary:,} tokens" if update.vocabulary else "the vocabulary"
-    note = f"its value vector, projected on {on}{folded}"
+        said.append(join([mark(bool(update.suppresses)), f" {does}{mean}; below 0 for {verdict.below}"]))
     framed = any(each.trigger for each in (*update.promoted, *update.suppressed))
     key = tag("div", "in a frame: a covered trigger's last token", role="muted") if framed else ""
     ends = [
         join([tag("div", name, role="muted"), items(_written(each) for each in tokens)])
         for name, tokens in (("promotes", update.promoted), ("suppresses", update.suppressed))
     ]
-    return fold("Writes", lines(said), *ends, key, note=note, open=True)
+    return fold("Writes", lines(said), *ends, key, note=update.words, open=True)
 
 
 def _written(one: Any) -> Html:

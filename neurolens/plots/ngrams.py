@@ -21,10 +21,9 @@ from neurolens.plots.sheet import (
     words,
 )
 from neurolens.plots.text import run_names
-from neurolens.tables import GRAMS, WORDS, ByLayer, Neurons, Table
+from neurolens.tables import EDGES, GRAMS, WORDS, ByLayer, Neurons, Table
 
 SUPPORT = (("all by the rules", "a detector"), ("well supported", "a well supported detector"))  # title, noun
-EDGES = {1: (5, 50, 500, 5000), 2: (50, 500, 5000, 50000), 3: (50, 500, 5000, 50000)}
 
 
 def covering(

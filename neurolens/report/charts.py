@@ -15,9 +15,8 @@ import numpy as np
 
 from neurolens.activity import mean_frequency_of_alive, saturation
 from neurolens.run import Run
-from neurolens.tables import GRAMS, TYPES, WORDS, Table
+from neurolens.tables import EDGES, GRAMS, TYPES, WORDS, Table
 
-EDGES = {1: (5, 50, 500, 5000), 2: (50, 500, 5000, 50000), 3: (50, 500, 5000, 50000)}  # as plots/ngrams.py
 LINES = 8  # layers of a run whose saturation is shown, and labels, at most
 POINTS = 48  # of a line of saturation
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neurolens import kernels
+from neurolens import corpus, kernels
 from neurolens.bits import pack, words
 from neurolens.corpus import Block
 from neurolens.report.passages import mask_samples, mask_windows
@@ -40,7 +40,7 @@ class MarksReader:
         self._store, self._grams = store, grams
         self.all_there = all(store.kept(layer).all() for layer in store.layers)
         self.small_enough = rows * store.n_tokens // 8 <= most_bytes
-        self._order, self._text = store.read("order"), store.read("tokens").reshape(-1) != store.attrs["eos"]
+        self._order, self._tokens, self._eos = store.read("order"), store.read("tokens"), int(store.attrs["eos"])
         self._pool = ThreadPoolExecutor(os.cpu_count())
         self._blocks = [self._describe(block) for block in store.blocks] if self.small_enough else []
 
@@ -56,14 +56,10 @@ class MarksReader:
         order = self._order[part].astype(np.int64) - block.first_token
         rank = np.empty(block.tokens, np.int64)
         rank[order] = np.arange(block.tokens)
-        ends, text = [], self._text[part]
-        has = text
-        for back in range(1, self._grams + 1):
-            row = np.zeros(-(-block.tokens // 64) * 64, bool)
-            row[: block.tokens] = has[order]
-            ends.append(words(pack(row)))
-            has = has & np.concatenate([np.zeros(back, bool), text[:-back]])  # a sequence begins with `</s>`
-        return block, rank, ends
+        ends = np.zeros((self._grams, -(-block.tokens // 64) * 64), bool)
+        tokens = self._tokens[block.first_sequence : block.first_sequence + block.sequences]
+        ends[:, : block.tokens] = corpus.contexts(tokens, self._grams, self._eos)[:, order] >= 0
+        return block, rank, [words(pack(row)) for row in ends]
 
     def read(self, layer: int, neurons: np.ndarray, contexts: np.ndarray, samples: np.ndarray) -> Marks:
         """Of neurons int64 `(row,)`, ascending, with contexts int64 `(row, context)` and the samples that these are of,
