@@ -18,7 +18,6 @@ import os
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,12 +32,10 @@ from neurolens.analyze import analyze_run
 from neurolens.collect import collect
 from neurolens.corpus import Corpus
 from neurolens.testing import random_opt
+from neurolens.testing.browser import FLAGS, NAMES, find_chromium
 
 POSITIONS, VOCABULARY = 2048, 50272
-NAMES = ("code", "math", "news", "wiki")
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync"
-FLAGS += " --disable-component-update"
+LABELS = ("code", "math", "news", "wiki")
 
 
 def main() -> int:
@@ -72,7 +69,7 @@ def make_run(folder: Path, layers: int, sequences: int) -> Path:
     tokens = rng.choice(np.arange(4, VOCABULARY), (sequences, POSITIONS), p=share / share.sum()).astype(np.int32)
     tokens[:, 0] = 2
     labels = rng.integers(0, 4, sequences).astype(np.uint16)
-    corpus = Corpus.from_tokens(tokens, label=labels, label_names=NAMES)
+    corpus = Corpus.from_tokens(tokens, label=labels, label_names=LABELS)
     collect(model, corpus, folder / "opt-125m.zarr")
     analyze_run(folder / "opt-125m.zarr")
     return folder / "opt-125m.zarr"
@@ -82,12 +79,12 @@ def measure_page(report: Path, *, rounds: int) -> dict[str, float]:
     """Medians over rounds, each in a window of its own."""
     from playwright.sync_api import sync_playwright
 
-    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    found = find_chromium()
     if found is None:
-        raise SystemExit("no Chromium: expected one of " + ", ".join(CHROMIUM) + " on the path")
+        raise SystemExit("no Chromium: expected one of " + ", ".join(NAMES) + " on the path")
     paints, filters, frames = [], [], []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS.split())
+        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
         for _ in range(rounds):
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             page.goto(report.as_uri())

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from neurolens.testing.browser import FLAGS, find_chromium
+
 FOLDER = Path(__file__).parent / "report"
 PAGES = {"overview": "", "neurons": "neurons?class=unigram_detector", "detector": "2.3249", "positional": "0.2816"}
 PAGES |= {"token": "token/{token}"}
 LOOKS = {"light": (1280, 900), "dark": (1280, 900), "narrow": (400, 860)}  # CSS pixels
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync"
 
 
 def main() -> None:
@@ -26,7 +27,7 @@ def main() -> None:
     asked = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS.split())
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         for look, (width, height) in LOOKS.items():
             page = browser.new_page(
                 viewport={"width": width, "height": height}, color_scheme="dark" if look == "dark" else "light"

@@ -24,13 +24,15 @@ STRETCH = 1 << 20  # bytes of tokens read together, as large as a chunk of them
 LABELS = 8  # labels named where one is unknown
 
 
-def active_tokens(store: Store, layer: int, neuron: int) -> np.ndarray:
-    """The tokens that a neuron is active on, `sequence * T + position`: int64 `(activation,)` ascending.
+def read_active(store: Store, layer: int, neuron: int) -> np.ndarray:
+    """On which tokens a neuron is active, in the corpus' order: bool `(token,)`.
 
     Raises NeurolensError if its bits were dropped or are damaged.
     """
     row = store.rows(layer, slice(neuron, neuron + 1)).view(np.uint8)[0]
-    return np.sort(store.read("order")[np.flatnonzero(unpack(row, store.n_tokens))].astype(np.int64))
+    active = np.empty(store.n_tokens, bool)
+    active[store.read("order")] = unpack(row, store.n_tokens)
+    return active
 
 
 class Firing:
@@ -77,7 +79,7 @@ class Firing:
                 f"of its {self.activations:,} activations {len(self.sampled)} are known, which contexts() shows; "
                 "collect it again with --keep-bitmaps all to see more"
             )
-        return active_tokens(self.store, self.layer, self.neuron)
+        return np.flatnonzero(read_active(self.store, self.layer, self.neuron))
 
     def find(self, asked: Asked) -> Contexts:
         """See `Card.contexts`."""

@@ -17,7 +17,7 @@ from neurolens.contrast import difference
 from neurolens.curves import Stages, find_stages
 from neurolens.examples import Examples, find_examples
 from neurolens.facts import gather_facts
-from neurolens.firing import active_tokens
+from neurolens.firing import read_active
 from neurolens.location import Where, locate
 from neurolens.parts import LAYER_UPDATES, marks, neuron_columns, require, units_of
 from neurolens.plotting import Plot
@@ -256,9 +256,7 @@ class Run:
         """The activation bits of a neuron: bool `(sequence, position)`."""
         self.store.require_layers([layer])
         self._check_neuron(neuron)
-        out = np.zeros(self.store.n_tokens, bool)
-        out[active_tokens(self.store, layer, neuron)] = True
-        return out.reshape(self.store.shape)
+        return read_active(self.store, layer, neuron).reshape(self.store.shape)
 
     def saturation(self) -> tuple[np.ndarray, np.ndarray]:
         """(tokens `(point,)`, alive `(layer, point)`): neurons active at least once, against tokens seen."""

@@ -25,7 +25,7 @@ LAYERS = [
     {"display.tables", "display.contexts"},
     {"bits", "kernels", "sources", "weights", "demo", "demo.text", "budget", "durable", "shards"}
     | {"testing.rules", "testing.kills", "tables", "nulls", "shares", "bootstrap", "ranges", "progress"}
-    | {"report.payload", "report.passages"}
+    | {"testing.browser", "report.payload", "report.passages"}
     | {"comparison.sizes", "comparison.factors", "comparison.estimates", "comparison.transitions"},
     {"compressed", "options", "locks", "lanes", "verdict", "display.runs", "information", "curves", "schema"}
     | {"comparison.lineage", "comparison.trends", "remote"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import itertools
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,18 +12,18 @@ import numpy as np
 import pytest
 from report_payload import ASSETS, GRAMS, HOSTILE, SCRIPT, SCRIPTS, Made, make_page, make_run, render
 
+from neurolens.testing.browser import FLAGS, find_chromium
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-QUIET += ["--disable-component-update", "--disable-sync"]
 NAMES = ("</title><script>window.hacked=4</script>", "\u202egnp.exe\u202c", "two\nlines & 'quotes' \"both\"")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield launched
         launched.close()
 

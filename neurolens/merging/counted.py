@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
-from neurolens import IncompleteError, NeurolensError, UsageError, brief
+from neurolens import IncompleteError, NeurolensError, UsageError
 from neurolens.contrast import MOST_LABELS
 from neurolens.keep import is_finished
-from neurolens.merging.together import Text
+from neurolens.merging.together import Text, unlike
 from neurolens.parts import BY_COUNTS, marks, require
 from neurolens.store import Store
 
@@ -47,13 +47,7 @@ def counted_by(store: Store) -> list[str]:
 
 
 def _check_alike(first: Store, other: Store) -> None:
-    ours, theirs = _thresholds(first), _thresholds(other)
-    found = [
-        f"{name} is {brief(ours.get(name))} and {brief(theirs.get(name))}"
-        for name in dict.fromkeys((*ours, *theirs))
-        if ours.get(name) != theirs.get(name)
-    ]
-    if found:
+    if found := unlike(_thresholds(first), _thresholds(other)):
         raise UsageError(
             f"{first.path} and {other.path} were not counted alike: {', '.join(found)}; analyze one of them again, as "
             "the other"

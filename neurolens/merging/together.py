@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -79,7 +79,11 @@ def check_alike(first: Store, other: Store, names: Sequence[str]) -> None:
 
 def differences(first: Store, other: Store, names: Sequence[str]) -> list[str]:
     """In which of these attributes, or in the length of sequences, two runs differ: what each is, for people."""
-    ours, theirs = _facts(first, names), _facts(other, names)
+    return unlike(_facts(first, names), _facts(other, names))
+
+
+def unlike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """What two have under a name where that is not the same, for people; None where one has no such name."""
     return [
         f"{name} is {brief(ours.get(name))} and {brief(theirs.get(name))}"
         for name in dict.fromkeys((*ours, *theirs))
