@@ -56,9 +56,10 @@ const App = (() => {
       Overview.limits(each));
   }
 
-  async function show() {
+  /* `hash` is the event's, not the location's: of quick steps back the address is ahead of its events. */
+  async function show(hash) {
     const now = ++turn;
-    const asked = parse(location.hash);
+    const asked = parse(hash);
     run = asked.run;
     const came = left;
     left = asked.view === "neuron" ? asked : null;
@@ -253,8 +254,8 @@ const App = (() => {
       event.preventDefault();
       act();
     });
-    addEventListener("hashchange", show);
-    show().then(() => { // what the first search takes is made ready while nothing else is to do
+    addEventListener("hashchange", (event) => show(new URL(event.newURL).hash));
+    show(location.hash).then(() => { // what the first search takes is made ready while nothing else is to do
       const idle = window.requestIdleCallback ?? ((act) => setTimeout(act, 300));
       idle(() => page.runs[0].open().then((each) => idle(() => [each.folded, each.users])).catch(() => {}));
     });
