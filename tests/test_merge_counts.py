@@ -6,6 +6,7 @@ The oracle is the run of the joined text, whose bits were there to be counted.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from damage import edit, flip, named, rewrite
 from drawn import FEW
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_report import Told
 from texts import Drawn, draw_text, draw_texts, join_by_hand
 
 from neurolens import IncompleteError, NeurolensError, UsageError
@@ -506,6 +508,14 @@ def test_texts_that_a_model_has_read_apart(
     assert "bits        none: merged of what was counted of its texts" in capsys.readouterr().out
     assert neurolens(["compare", "merged.zarr", "joined.zarr", "-o", "compared"]) == 0
     assert neurolens(["export", "merged.zarr", "neurons.csv"]) == 0
+    assert neurolens(["report", "merged.zarr", "-o", "merged.html"]) == 0
+    page = re.search(r'id="meta">(.*?)</script>', Path("merged.html").read_text())
+    assert page and json.loads(page[1], parse_constant=pytest.fail)["runs"][0]["parts"] == list(marks(Store.open(out)))
+    shown, asked = (Told(open_run(name)) for name in ("merged.zarr", "joined.zarr"))
+    assert shown.meta["totals"].items() <= asked.meta["totals"].items() and shown.meta["totals"]["positional"] > 0
+    for ours, theirs in ((shown.table, asked.table), *zip(shown.layers.values(), asked.layers.values(), strict=True)):
+        for name in ours.keys() - {"flags", "context_token", "context_mask"}:  # samples are others, as likely
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
     run = open_run(out)
     alive = int(run.neurons["activations"][0].argmax())
     assert neurolens(["neuron", "merged.zarr", f"0.{alive}"]) == 0

@@ -37,7 +37,6 @@ def look(browser, tmp_path) -> Iterator[Callable[..., Any]]:
         file = tmp_path / "report.html"
         file.write_text(html, encoding="utf-8")
         context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
-        context.set_default_timeout(10_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: wrong.append(message.text))
@@ -555,7 +554,8 @@ def test_several_runs_have_their_own_tables_and_neurons(look):
     assert page.locator(".legend", has_text="one").locator("text=two").count() >= 1
     assert page.locator("table.classes").count() == 2
     page.get_by_label("run", exact=True).select_option("1")
-    page.wait_for_function("() => location.hash === '#1:overview'")
+    page.wait_for_selector("html[data-shown='2']")
+    assert page.url.endswith("#1:overview")
     go(page, "1:neurons?class=dead")
     assert page.inner_text(".hits").startswith(f"{int((runs[1].table['flags'] & 1).sum())} of 22 neurons")
     assert "This page has 22 of 60 neurons" in page.inner_text(".limits")
@@ -668,11 +668,3 @@ def test_every_table_has_a_caption_and_every_control_a_name(look, html):
         named = "each => each.textContent.trim() || each.getAttribute('aria-label') || each.title"
         controls = "[...document.querySelectorAll('button, input, select, a, svg[role=img]')]"
         assert page.evaluate(f"{controls}.every({named})")
-
-
-def test_much_is_filtered_at_once(look):
-    made = make_run(layers=8, neurons=1000, parts=("dead", "contrast"))
-    page = look(render(*make_page(made)), "#neurons")
-    took = page.evaluate("""() => { const view = Table.of(App.run); const start = performance.now();
-        view.set({ low: '0.001', class: 'none' }); return performance.now() - start; }""")
-    assert took < 1000  # an order above what it takes: that no filter is quadratic
