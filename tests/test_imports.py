@@ -58,11 +58,13 @@ LAYERS = [
     {"merging.tally"},
     {"index", "collect", "compare", "merge"},
     {"certify", "study", "demo.run"},
-    {"demo.demonstrate"},
+    {"demo.demonstrate", "commands"},
+    {"commands.record", "commands.derive", "commands.show"},
     {"cli"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 PLOTS = {module for module in RANK if module.split(".")[0] == "plots"}
+COMMANDS = {module for module in RANK if module.split(".")[0] == "commands"}
 TESTING = {module for module in RANK if module.split(".")[0] == "testing"}
 
 # Who may import what is not ours; None: anyone
@@ -70,7 +72,7 @@ HOMES = {
     "numpy": None,
     "scipy": {"information", "curves", "comparison.estimates"},
     "tqdm": {"progress"},
-    "click": {"cli", "options", "jobs"},
+    "click": {"cli", "options", "jobs"} | COMMANDS,
     "pyarrow": {"compressed", "records", "export", "comparison.writeup"},
     "numba": {"bits", "kernels", "lanes", "ranges"},
     "llvmlite": {"kernels", "lanes"},
@@ -126,7 +128,8 @@ FREE_OF = {
     | {"merging.join", "location", "locks", "options"}
     | {f"comparison.{name}" for name in ARRAYS_OF_COMPARISON}
     | {"plots.study"},
-    "matplotlib": set(RANK) - PLOTS - {"plotting", "demo.demonstrate", "compare", "study", "cli"},
+    "matplotlib": set(RANK) - PLOTS - {"plotting", "demo.demonstrate", "compare", "study"}
+    - {"commands.derive", "commands.show", "cli"},
     "jinja2": {"", "run", "tables", "plots", "report.gather", "report.charts", "options"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
     | {"vocabulary", "updates", "nulls", "shares", "merging.join", "merging.together"},
