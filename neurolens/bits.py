@@ -126,5 +126,6 @@ def _transpose(rows, order, out):  # pragma: no cover - compiled
                 for lane in range(lanes):
                     for i in range(64):
                         tile[lane * 64 + i, word - start] = square[i, lane]
-            for n in range(lanes * 64):
-                out[left * 64 + n, start:stop] = tile[n, : stop - start]
+            for n in range(lanes * 64):  # word by word: slices would have to be compiled with their errors
+                for word in range(start, stop):
+                    out[left * 64 + n, word] = tile[n, word - start]

@@ -259,13 +259,16 @@ def count_lanes(rows, chosen, stop, code, once, often, few, common, share, limit
             activations, number, least, unsure, entries = _reduce(
                 words, once[k], sums, often[k], few[k], common[k], share, limits[k], top
             )
-            found[0, k, first : first + size] = activations[:size]
-            found[1, k, first : first + size] = number[:size]
-            found[2, k, first : first + size] = least[:size]
-            again[first : first + size] |= unsure[:size]
+            for i in range(size):  # one by one: assigning slices takes longer to compile than all else here
+                found[0, k, first + i] = activations[i]
+                found[1, k, first + i] = number[i]
+                found[2, k, first + i] = least[i]
+                again[first + i] |= unsure[i]
             if filled + entries.shape[1] > kept.shape[1]:
                 longer = np.empty((4, 2 * (filled + entries.shape[1])), np.int64)
-                longer[:, :filled] = kept[:, :filled]
+                for row in range(4):
+                    for i in range(filled):
+                        longer[row, i] = kept[row, i]
                 kept = longer
             for i in range(entries.shape[1]):
                 kept[0, filled], kept[1, filled] = k, first + entries[0, i]
