@@ -44,16 +44,35 @@ def lay_out_cache(home: Path, name: str, folder: Path, *, commit: str = COMMIT, 
         (repo / "refs" / ref).write_text(commit)
 
 
-def command_line(home: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """neurolens in a process of its own: the hub client reads its environment when it is imported."""
+def process(home: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Python in a process of its own: the hub client reads its environment when it is imported."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     return subprocess.run(
-        [sys.executable, "-m", "neurolens.cli", *map(str, arguments)],
+        [sys.executable, *map(str, arguments)],
         env={**kept, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1", **environment},
         capture_output=True,
         text=True,
         timeout=300,
     )
+
+
+def command_line(home: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return process(home, "-m", "neurolens.cli", *arguments, **environment)
+
+
+LOOK = """
+import sys
+from neurolens.hub import find_folder
+print(*find_folder(*sys.argv[1:], say=lambda line: print(line, file=sys.stderr)), sep="\\n")
+"""
+
+
+def look(home: Path, *arguments: str, **environment: str) -> tuple[Path, str, str]:
+    """The folder and commit that `find_folder` finds, and what it says."""
+    done = process(home, "-c", LOOK, *arguments, **environment)
+    assert done.returncode == 0, done.stderr
+    folder, commit = done.stdout.splitlines()
+    return Path(folder), commit, done.stderr
 
 
 @pytest.fixture
@@ -88,10 +107,12 @@ def test_a_revision_in_an_offline_cache(tmp_path: Path, tiny_model: Path, post_l
     lay_out_cache(tmp_path / "home", "some/opt", tiny_model)
     lay_out_cache(tmp_path / "home", "some/opt", post_ln_model, commit=OLD_COMMIT, refs=("v1",))
     for revision, commit in (("v1", OLD_COMMIT), (OLD_COMMIT, OLD_COMMIT), ("main", COMMIT)):
-        command = ("collect", "some/opt", data, "-o", tmp_path / "r.zarr", "--revision", revision, "--dry-run")
-        done = command_line(tmp_path / "home", *command, HF_HUB_OFFLINE="1")
-        assert done.returncode == 0 and f"commit {commit}" in done.stderr, done.stderr
-    done = command_line(tmp_path / "home", *command[:-2], "v2", HF_HUB_OFFLINE="1")
+        folder, found, said = look(tmp_path / "home", "some/opt", revision, HF_HUB_OFFLINE="1")
+        assert found == folder.name == commit and f"commit {commit}" in said
+    command = ("collect", "some/opt", data, "-o", tmp_path / "r.zarr", "--revision")
+    done = command_line(tmp_path / "home", *command, "v1", "--dry-run", HF_HUB_OFFLINE="1")
+    assert done.returncode == 0 and f"commit {OLD_COMMIT}" in done.stderr, done.stderr
+    done = command_line(tmp_path / "home", *command, "v2", HF_HUB_OFFLINE="1")
     assert done.returncode == 1 and "the cache has no some/opt at revision v2" in done.stderr
 
 
@@ -233,15 +254,28 @@ def test_what_is_fetched_from_the_hub(
 ):
     folder = repository(tiny_model, tmp_path / "repository", layout, *others)
     hub = hub_of({"some/opt": folder})
+    fetched, commit, _ = look(tmp_path / "home", "some/opt", HF_ENDPOINT=hub.url)
+    weights = {f.name for f in folder.iterdir() if f.suffix in (".bin", ".safetensors") or "index" in f.name}
+    wanted = {"config.json", "tokenizer.json", "tokenizer_config.json", *(weights - set(others))}
+    assert commit == COMMIT and {f.name for f in fetched.iterdir()} == wanted
+    assert set(hub.asked) == wanted and len(hub.asked) == len(wanted)
+    assert neurolens(["collect", str(fetched), str(data), "-o", str(tmp_path / "r.zarr")]) == 0
+    assert same_bits(tmp_path / "r.zarr", collected_locally)
+    # once fetched it is there, also with the hub gone
+    hub.close()
+    again, _, said = look(tmp_path / "home", "some/opt", HF_ENDPOINT=hub.url)
+    assert again == fetched and "taken from the cache" in said
+
+
+def test_a_run_of_a_model_from_the_hub_is_continued_without_it(
+    hub_of: Any, tmp_path: Path, tiny_model: Path, data: Path, collected_locally: Store
+):
+    hub = hub_of({"some/opt": repository(tiny_model, tmp_path / "repository", "bin")})
     output = tmp_path / "r.zarr"
     done = command_line(tmp_path / "home", "collect", "some/opt", data, "-o", output, HF_ENDPOINT=hub.url)
     assert done.returncode == 0, done.stderr
-    weights = {f.name for f in folder.iterdir() if f.suffix in (".bin", ".safetensors") or "index" in f.name}
-    wanted = {"config.json", "tokenizer.json", "tokenizer_config.json", *(weights - set(others))}
-    assert set(hub.asked) == wanted and len(hub.asked) == len(wanted)
     assert same_bits(output, collected_locally)
     assert Store.open(output).attrs["model"]["revision"] == COMMIT
-    # once fetched it is there: the same run is continued with the hub gone
     hub.close()
     again = command_line(tmp_path / "home", "collect", "some/opt", data, "-o", output, HF_ENDPOINT=hub.url)
     assert again.returncode == 0 and "taken from the cache" in again.stderr and "nothing to do" in again.stderr
