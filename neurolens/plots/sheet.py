@@ -120,7 +120,7 @@ def sheet(
         yield figure
         if any(ax.get_subplotspec() for ax in figure.axes):
             layout.execute(figure)  # once, so that every saving has the same
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)  # which "none" is not: saving would draw twice for it
         for ax in figure.axes:  # the solver's last digits depend on memory addresses, and SVG ids on these digits
             ax.set_position(np.round(ax.get_position(original=True).bounds, 5).tolist())
 
