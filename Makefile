@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 	@$(BIN)/neurolens demo -o neurolens-demo
 
 test: $(VENV)/installed-dev lint
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-dev
 	@$(BIN)/ruff check .

@@ -15,9 +15,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# Files of half a minute and more, longest first: two workers that begin with these end at about the same time
+LONG = [
+    *("merge_counts", "windows", "notebooks", "analyze", "study", "end_to_end", "cluster", "plots", "pages", "hub"),
+    *("kills", "report_page", "merge", "remote", "certificate", "report", "verify", "counts", "card", "planted"),
+]
 TINY = {"hidden_size": 32, "ffn_dim": 72, "num_hidden_layers": 3, "num_attention_heads": 4}
 POST_LN = {**TINY, "word_embed_proj_dim": 16, "do_layer_norm_before": False}
 POSITIONS = 48
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {f"test_{name}": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope="session")
