@@ -21,6 +21,7 @@ from neurolens.firing import read_active
 from neurolens.location import Where, locate
 from neurolens.parts import LAYER_UPDATES, marks, neuron_columns, require, units_of
 from neurolens.plotting import Plot
+from neurolens.promotions import Promotions
 from neurolens.store import Store
 from neurolens.tables import STRENGTHS, SUPPORT, TYPES, ByLabel, ByLayer, Neurons, Positions, Table, named
 from neurolens.triggers import Triggers
@@ -205,7 +206,7 @@ class Run:
         header, rows = self._header(self.store.names(folder), folder), len(self.store.read(f"{folder}/neuron"))
         return Triggers(**header, layer=layer, rows=rows, content=lambda ids: self.vocabulary.content(ids))
 
-    def updates(self, layer: int) -> dict[str, np.ndarray]:
+    def updates(self, layer: int) -> Promotions:
         """What the projected neurons of a layer promote and suppress: columns `(row,)` or `(row, place)`.
 
         docs/store.md has all columns. Raises NeurolensError if there is no such layer, or if updates are not analysed.
@@ -213,7 +214,9 @@ class Run:
         self.store.require_layers([layer])
         require(self.store, "updates")
         folder = f"results/layers/{layer:02d}/updates"
-        return {name: self.store.read(f"{folder}/{name}") for name in self.store.names(folder)}
+        header, rows = self._header(self.store.names(folder), folder), len(self.store.read(f"{folder}/neuron"))
+        header |= {"rules": self.parts["updates"], "content": lambda ids: self.vocabulary.content(ids)}
+        return Promotions(**header, layer=layer, rows=rows)
 
     def examples(self, *, count: int = 8) -> Examples:
         """Well supported token detectors with what they respond to, promote and suppress; see `find_examples`.

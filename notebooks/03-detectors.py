@@ -46,6 +46,12 @@ run.plot.detectors()
 run.plot.examples()
 
 # %% [markdown]
+# Of all detectors and positional neurons of a layer, by row:
+
+# %%
+run.updates(2)
+
+# %% [markdown]
 # In OPT more than 80% of the token detectors point away from their triggers. A share alone says nothing, though: how
 # many neurons would, whatever they detect? Two nulls stand beside it: other neurons at the same triggers, and the
 # same neurons at other tokens as frequent.

@@ -35,6 +35,7 @@ from neurolens.display.look import STYLE, spark, token
 from neurolens.examples import Example, Examples, Token
 from neurolens.plots import FIGURES
 from neurolens.plotting import Plot
+from neurolens.promotions import Promotions
 from neurolens.run import Run, open_run
 from neurolens.store import Store
 from neurolens.tables import ByLabel, ByLayer, Neurons, Positions, Table
@@ -363,6 +364,33 @@ def test_triggers_are_a_mapping_with_text(run: Run) -> None:
         table["x"]
 
 
+def test_promotions_show_their_tokens() -> None:
+    """Whatever these say; the first and last rows; ids of −1 are none."""
+    ids = np.arange(60).reshape(20, 3) % len(VOCABULARY)
+    ids[7, 1:] = -1
+    columns = {"neuron": np.arange(20) * 3, "projection_mean": np.arange(20) / 8, "promoted": ids,
+               "suppressed": ids[::-1], "promoted_projection": -ids / 4,
+               "suppressed_projection": ids[::-1] / 4}  # fmt: skip
+    header: dict[str, Any] = {"layers": [0, LAYER], "model_layers": 4, "n_tokens": 9, "rules": {"k": 3}}
+    table = Promotions("<b>r", layer=LAYER, rows=20, names=[*columns], read=columns.__getitem__, **header,
+                       content=lambda ids: b"".join(VOCABULARY[id_] for id_ in ids))  # fmt: skip
+    page = checked(table._repr_html_())
+    assert {"neuron", "promoted", "suppressed", "projection_mean", "⋮", "57", "2.375"} <= set(page.texts)
+    assert "21" not in page.texts  # neuron of row 7
+    frame = table.to_pandas()
+    assert list(frame) == list(columns) and frame.index.name == "row"
+    rows = {name: frame[name].tolist() for name in frame}
+    said = tuple(VOCABULARY[id_].decode(errors="replace") for id_ in ids[4])
+    assert rows["promoted"][4] == rows["suppressed"][15] == said
+    assert rows["promoted"][7] == (VOCABULARY[21 % len(VOCABULARY)].decode(errors="replace"),)
+    assert rows["promoted_projection"][7] == (-ids[7, 0] / 4,)
+    assert table.to_xarray()["promoted"].dims == ("row", "place")
+    assert repr(table).startswith("<Promotions of <b>r: what 20 neurons of layer")
+    none = {name: column[:0] for name, column in columns.items()}
+    empty = Promotions("r", layer=0, rows=0, names=[*none], read=none.__getitem__, **header, content=lambda ids: b"")
+    assert "no neuron" in checked(empty._repr_html_()).texts and len(empty.to_pandas()) == 0
+
+
 # -- figures -----------------------------------------------------------------------------------------------------------
 
 
@@ -418,6 +446,7 @@ OBJECTS = (
     Positions,
     ByLabel,
     Triggers,
+    Promotions,
     Certificate,
     Examples,
     Plot,

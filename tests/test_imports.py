@@ -31,8 +31,10 @@ LAYERS = [
     | {"comparison.lineage", "comparison.trends", "remote"}
     | {"testing.text", "testing.truth", "testing.weights", "testing.checkpoint"},
     {"records", "profile", "context", "certificate", "display.triggers", "jobs", "engine", "place"}
+    | {"display.promotions"}
     | {"testing.draft", "testing.disguise", "testing.shapes", "report.choose", "report.columns"},
-    {"documents", "info", "triggers", "display.cards", "testing.tokens", "testing.ngrams", "testing.positions"},
+    {"documents", "info", "triggers", "promotions", "display.cards"}
+    | {"testing.tokens", "testing.ngrams", "testing.positions"},
     {"corpus", "hub", "demo.train", "testing.planted"},
     {"variables", "store", "checkpoint", "slots", "testing", "merging.join"},
     {"stream", "merging.together"},
@@ -106,8 +108,8 @@ HOMES = {
     "matplotlib": PLOTS | {"plotting"},
     "jinja2": {"report.page"},
     "markupsafe": {"report.page"},
-    "pandas": {"tables", "context", "triggers"},
-    "xarray": {"tables", "triggers"},
+    "pandas": {"tables", "context", "triggers", "promotions"},
+    "xarray": {"tables", "triggers", "promotions"},
 }
 ARRAYS_OF_COMPARISON = ("sizes", "factors", "lineage", "transitions", "estimates", "trends")
 # What these must not load, not even through others
