@@ -58,8 +58,8 @@ def hasty() -> Iterator[None]:
 def in_pieces() -> Iterator[None]:
     """Some neurons at a time, also of small runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("neurolens.store.CHUNK_BYTES", 1 << 11)
-        patch.setattr("neurolens.store.READ_BYTES", 1 << 11)
+        patch.setattr("neurolens.bitmaps.CHUNK_BYTES", 1 << 11)
+        patch.setattr("neurolens.bitmaps.READ_BYTES", 1 << 11)
         yield
 
 

@@ -119,8 +119,8 @@ def test_every_number_equals_brute_force(
     expected = brute_force(model, dtype)
     for direction in ("on_to_off", "off_to_on"):
         assert sum(layer[direction] for layer in expected) > 2, "nothing to be found"
-    monkeypatch.setattr("neurolens.store.READ_BYTES", 1)
-    monkeypatch.setattr("neurolens.store.CHUNK_BYTES", 10 * 2 * BATCH * POSITIONS // 8)  # chunks of ten neurons
+    monkeypatch.setattr("neurolens.bitmaps.READ_BYTES", 1)
+    monkeypatch.setattr("neurolens.bitmaps.CHUNK_BYTES", 10 * 2 * BATCH * POSITIONS // 8)  # chunks of ten neurons
     run = recorded(model, tmp_path / "r.zarr", dtype)
     assert len(Store.open(run).neuron_chunks()) == 8
     certificate = certify(model, run=run)

@@ -193,7 +193,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_chunk_is_read_once_a_block(path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("neurolens.store.CHUNK_BYTES", 1 << 6)  # as large as it was when the run was made
+    monkeypatch.setattr("neurolens.bitmaps.CHUNK_BYTES", 1 << 6)  # as large as it was when the run was made
     card = open_run(path).neuron(LAYER, 7)
     found = card.contexts(all=True)
     card.contexts(label="wiki", sample=100)

@@ -35,7 +35,8 @@ LAYERS = [
     | {"testing.draft", "testing.disguise", "testing.shapes", "report.choose", "report.columns"},
     {"documents", "info", "triggers", "promotions", "display.cards"}
     | {"testing.tokens", "testing.ngrams", "testing.positions"},
-    {"corpus", "hub", "demo.train", "testing.planted"},
+    {"corpus", "hub", "arrays", "demo.train", "testing.planted"},
+    {"bitmaps"},
     {"variables", "store", "checkpoint", "slots", "testing", "merging.join"},
     {"stream", "merging.together"},
     {"decoder", "parts", "nested", "committer", "merging.weave"},
@@ -99,8 +100,8 @@ HOMES = {
     "transformers": {"decoder", "checkpoint", "reference", "testing.checkpoint", "testing.shapes", "demo.train"},
     "tokenizers": {"testing.checkpoint", "demo.train"},
     "safetensors": {"weights"},
-    "zarr": {"store", "remote"},
-    "google_crc32c": {"store"},
+    "zarr": {"arrays", "bitmaps", "store", "remote"},
+    "google_crc32c": {"bitmaps"},
     "xxhash": {"slots", "spool"},
     "dask": {"engine"},
     "distributed": {"engine"},
@@ -134,7 +135,7 @@ FREE_OF = {
     - {"commands.derive", "commands.show", "cli"},
     "jinja2": {"", "run", "tables", "plots", "report.gather", "report.charts", "options"},
     "numba": {"", "options", "export", "documents", "checkpoint", "corpus", "variables", "store", "tables"}
-    | {"vocabulary", "updates", "nulls", "shares", "merging.join", "merging.together"},
+    | {"arrays", "bitmaps", "vocabulary", "updates", "nulls", "shares", "merging.join", "merging.together"},
     "numpy": {"", "options", "jobs", "engine", "locks", "shards", "location"}
     | {"documents", "checkpoint", "weights", "hub"},
 }

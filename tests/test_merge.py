@@ -44,8 +44,8 @@ pytestmark = pytest.mark.usefixtures("hasty", "small_chunks")
 def small_chunks() -> Iterator[None]:
     """Several chunks also of small blocks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("neurolens.store.CHUNK_BYTES", 1 << 9)
-        patch.setattr("neurolens.store.READ_BYTES", 1 << 9)
+        patch.setattr("neurolens.bitmaps.CHUNK_BYTES", 1 << 9)
+        patch.setattr("neurolens.bitmaps.READ_BYTES", 1 << 9)
         yield
 
 
@@ -155,7 +155,7 @@ def test_chunks_of_another_size_are_written_anew(two: list[Path], tmp_path: Path
     parts = divide(np.random.default_rng(0), two[0], tmp_path, 2)
     merge(parts, tmp_path / "alike.zarr", say=said.append)
     assert snapshot(tmp_path / "alike.zarr") == whole and "6 blocks of layers taken over as they are, 0" in said[-1]
-    monkeypatch.setattr("neurolens.store.CHUNK_BYTES", 1 << 8)
+    monkeypatch.setattr("neurolens.bitmaps.CHUNK_BYTES", 1 << 8)
     merge(parts, tmp_path / "other.zarr", say=said.append)
     assert "0 blocks of layers taken over as they are, 6 put together" in said[-1]
     np.testing.assert_array_equal(read_bits(tmp_path / "other.zarr"), read_bits(two[0]))

@@ -364,8 +364,8 @@ def test_blocks_and_stretches_of_neurons_change_no_byte(
     found, stretches = [], []
     ways = [(unit * 999, 1 << 21, 1 << 21), (unit, 1 << 21, 1), (unit * 2, 1, 1), (unit * 3, 1, 999)]
     for sequences_per_block, chunk_bytes, read_bytes in ways:
-        monkeypatch.setattr("neurolens.store.CHUNK_BYTES", chunk_bytes)
-        monkeypatch.setattr("neurolens.store.READ_BYTES", read_bytes)
+        monkeypatch.setattr("neurolens.bitmaps.CHUNK_BYTES", chunk_bytes)
+        monkeypatch.setattr("neurolens.bitmaps.READ_BYTES", read_bytes)
         drawn.sequences_per_block = sequences_per_block
         run = drawn.run(tmp_path / f"{sequences_per_block}.zarr", lengths=5)
         stretches.append(len(run.store.neuron_chunks()))

@@ -353,8 +353,8 @@ def test_stretches_of_neurons_change_no_byte(tmp_path: Path, monkeypatch: pytest
     assert drawn.corpus.shape[1] == 64, "a block may be of any number of sequences"
     ways = [(99, 1 << 21, 1 << 21, 1 << 22), (8, 1 << 21, 1, 1), (12, 1, 1, 1 << 22), (15, 1, 1999, 7000)]
     for sequences, chunk_bytes, read_bytes, entries in ways:
-        monkeypatch.setattr("neurolens.store.CHUNK_BYTES", chunk_bytes)
-        monkeypatch.setattr("neurolens.store.READ_BYTES", read_bytes)
+        monkeypatch.setattr("neurolens.bitmaps.CHUNK_BYTES", chunk_bytes)
+        monkeypatch.setattr("neurolens.bitmaps.READ_BYTES", read_bytes)
         monkeypatch.setattr("neurolens.scan.POSITIONAL_ENTRIES", entries)
         drawn.sequences_per_block = sequences
         run = drawn.run(tmp_path / f"{sequences}.zarr", only=["positions", "contrast"], bootstrap=BOOTSTRAP)

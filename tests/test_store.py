@@ -153,8 +153,8 @@ def test_analysis_is_repeatable_and_depends_on_its_rules(run_path: Path, tmp_pat
 
 def test_bits_of_silent_neurons_are_written_like_any_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk of zeros is on the disk: one that is not there has not been written, and is damage."""
-    monkeypatch.setattr("neurolens.store.READ_BYTES", 1)
-    monkeypatch.setattr("neurolens.store.CHUNK_BYTES", 16)  # two neurons of a block
+    monkeypatch.setattr("neurolens.bitmaps.READ_BYTES", 1)
+    monkeypatch.setattr("neurolens.bitmaps.CHUNK_BYTES", 16)  # two neurons of a block
     tokens = np.full((48, 4), 5)
     tokens[:, 0] = 2
     active = np.zeros((1, 8, tokens.size), bool)
