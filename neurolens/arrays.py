@@ -4,16 +4,22 @@ them: with their codecs, with every chunk, and on the disk when that is asked fo
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import zarr
+from google_crc32c import value as crc32c
+from numcodecs.zstd import Zstd
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from neurolens import NeurolensError, first_line
 from neurolens.place import Place
+
+WRITE_BYTES = 8 << 20  # of a chunk of a result
+ZSTD = Zstd(level=1)
 
 
 class Arrays:
@@ -108,15 +114,13 @@ class Arrays:
         attributes: Mapping[str, Any] | None = None,
         overwrite: bool = False,
     ) -> Any:
-        return self._group.create_array(
+        return _create(
+            self._group.create_array,
             name,
             shape=shape,
-            chunks=tuple(max(1, c) for c in chunks),
+            chunks=chunks,
             dtype=dtype,
-            filters=None,
-            compressors=[ZstdCodec(level=1), Crc32cCodec()],
             dimension_names=dims,
-            fill_value=0,
             attributes=dict(attributes or {}),
             overwrite=overwrite,
         )
@@ -129,11 +133,55 @@ class Arrays:
         chunks: tuple[int, ...] | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> None:
-        rows = max(1, (8 << 20) // max(1, values.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))))
-        chunks = chunks or (min(rows, values.shape[0]), *values.shape[1:])
+        rows = max(1, WRITE_BYTES // max(1, values.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))))
+        chunks = tuple(max(1, c) for c in chunks or (min(rows, values.shape[0]), *values.shape[1:]))
+        if values.size and all(length <= chunk for length, chunk in zip(values.shape, chunks, strict=True)):
+            return self._write_chunk(name, values, dims, chunks, attributes)
         array = self._make(name, values.shape, values.dtype.str, dims, chunks, attributes, overwrite=True)
         if values.size:
             array[...] = values
+
+    def _write_chunk(
+        self,
+        name: str,
+        values: np.ndarray,
+        dims: tuple[str, ...],
+        chunks: tuple[int, ...],
+        attributes: Mapping[str, Any] | None,
+    ) -> None:
+        """`_write` of one chunk: zarr's files, in a quarter of the time, elsewhere by half the requests.
+
+        An analysis writes hundreds of them, which took 5 ms each. What comes last makes it an array.
+        """
+        if self.place.exists(name):
+            self.place.remove(name)
+        parent = name.rpartition("/")[0]
+        if parent and not self.place.is_file(metadata_of(parent)):
+            self._group.require_group(parent)
+        whole = np.zeros(chunks, values.dtype)
+        whole[tuple(slice(length) for length in values.shape)] = values
+        packed = ZSTD.encode(whole)
+        checksum = crc32c(packed).to_bytes(4, "little")
+        self.place.write("/".join([name, "c", *("0" for _ in chunks)]), bytes(packed) + checksum)
+        metadata = json.loads(_metadata(values.dtype.str, values.ndim))
+        metadata["chunk_grid"]["configuration"]["chunk_shape"] = chunks
+        metadata |= {"shape": values.shape, "attributes": dict(attributes or {}), "dimension_names": dims}
+        self.place.write(metadata_of(name), json.dumps(metadata, indent=zarr.config.get("json_indent")).encode())
+
+
+@functools.cache
+def _metadata(dtype: str, ndim: int) -> bytes:
+    """What zarr writes as metadata of an array of one entry."""
+    files: dict[str, Any] = {}
+    names = tuple(map(str, range(ndim)))
+    _create(zarr.create_array, files, shape=(1,) * ndim, chunks=(1,) * ndim, dtype=dtype, dimension_names=names)
+    return files["zarr.json"].to_bytes()
+
+
+def _create(create: Callable[..., Any], where: Any, **options: Any) -> Any:
+    """An array by zarr: no filters, compressed, with a checksum; what is not written is 0."""
+    codecs = [ZstdCodec(level=ZSTD.level), Crc32cCodec()]
+    return create(where, filters=None, compressors=codecs, fill_value=0, **options)
 
 
 def metadata_of(name: str) -> str:

@@ -171,7 +171,7 @@ class Folder:
         path.parent.mkdir(parents=True, exist_ok=True)
         made = path.with_name(path.name + PARTIAL.removeprefix("*"))
         made.write_bytes(content)
-        made.rename(path)
+        made.replace(path)
 
     def remove(self, name: str) -> None:
         shutil.rmtree(self.at / name, ignore_errors=not (self.at / name).exists())
