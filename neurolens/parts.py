@@ -12,8 +12,8 @@ from typing import Any
 from neurolens import NeurolensError
 from neurolens.shares import COLUMNS
 from neurolens.store import Store
+from neurolens.tables import PARTS
 
-PARTS = ("dead", "ngrams", "positions", "contrast", "updates")
 FROM_BITS = ("dead", "ngrams", "positions")  # parts that are done in one pass over the bits
 BY_COUNTS = ("dead", "positions")  # those of them that a run has which was merged of counts
 NEEDS = {

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
+PARTS = ("dead", "ngrams", "positions", "contrast", "updates")  # of an analysis, in the order in which they are done
 GRAMS = ("unigram", "bigram", "trigram", "fourgram", "fivegram")  # names of n-grams in columns, by n − 1
 WORDS = ("token", *GRAMS[1:])  # what n-grams are called in words, by n − 1
 # by n, where bins of covering numbers end, the last being open: what a detector may need, then ten times as far each

@@ -11,10 +11,9 @@ import numpy as np
 from neurolens import NeurolensError
 from neurolens.display.html import Html, join, tag, text
 from neurolens.display.look import facts, fold, grid, head, items, lines, sparks, token, view
-from neurolens.tables import GRAMS, WORDS
+from neurolens.tables import GRAMS, PARTS, WORDS
 
 Chart = tuple[str, str, np.ndarray]  # what, in words how much, values by layer
-PARTS = ("dead", "ngrams", "positions", "contrast", "updates")
 LABELS = 12  # labels named
 TOKENS = 6  # tokens of an example shown of each kind
 BITS = {"all": "all kept", "sparse": "those of rarely active neurons kept", "none": "dropped once they were counted"}
