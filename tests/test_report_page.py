@@ -202,6 +202,8 @@ def test_the_table_sorts_by_every_column(look, html, made):
             assert in_sight(page) == want[: len(in_sight(page))]
             head = page.locator(f"th.c-{name}[scope=col]")
             assert head.get_attribute("aria-sort") == ("descending" if falling else "ascending")
+            # with its arrow
+            assert head.locator("button").evaluate("each => each.scrollWidth <= each.clientWidth"), name
     page.locator("th.c-frequency button").click()
     assert listed(page) == sorted_rows(table["frequency"], True)
     page.locator("th.c-frequency button").click()
