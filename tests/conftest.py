@@ -11,6 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +45,19 @@ def post_ln_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from neurolens.testing import random_opt
 
     return random_opt(tmp_path_factory.mktemp("post_ln") / "model", POST_LN, vocab_size=272, positions=POSITIONS)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, of Playwright; skips where either is missing."""
+    from neurolens.testing.browser import FLAGS, find_chromium
+
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = find_chromium() or pytest.skip("no Chromium here")
+    with playwright.sync_playwright() as running:
+        launched = running.chromium.launch(executable_path=found, args=FLAGS)
+        yield launched
+        launched.close()
 
 
 @pytest.fixture(scope="module")

@@ -391,6 +391,42 @@ def test_promotions_show_their_tokens() -> None:
     assert "no neuron" in checked(empty._repr_html_()).texts and len(empty.to_pandas()) == 0
 
 
+# What JupyterLab 4 says of elements in outputs, shortened
+LAB = """
+.jp-RenderedHTMLCommon table { border-collapse: collapse; table-layout: fixed; margin-bottom: 1em; }
+.jp-RenderedHTMLCommon td, .jp-RenderedHTMLCommon th, .jp-RenderedHTMLCommon tr {
+  vertical-align: middle; padding: 0.5em; line-height: normal; white-space: normal; max-width: none; }
+:not(.jp-RenderedMarkdown).jp-RenderedHTMLCommon td, :not(.jp-RenderedMarkdown).jp-RenderedHTMLCommon th,
+:not(.jp-RenderedMarkdown).jp-RenderedHTMLCommon tr { text-align: right; }
+.jp-RenderedHTMLCommon th { font-weight: bold; }
+.jp-RenderedHTMLCommon img, .jp-RenderedHTMLCommon svg { max-width: 100%; height: auto; }
+.jp-OutputArea-output.jp-RenderedHTMLCommon table { margin-left: 0; margin-right: 0; }
+.jp-OutputArea-output dl, .jp-OutputArea-output dt, .jp-OutputArea-output dd { display: block; }
+.jp-OutputArea-output dl { width: 100%; overflow: hidden; padding: 0; margin: 0; }
+.jp-OutputArea-output dt { font-weight: bold; float: left; width: 20%; padding: 0; margin: 0; }
+"""
+LOOKS = """() => [...document.querySelectorAll('.nl-view *')].filter(each => each.checkVisibility()).map(each => {
+    const style = getComputedStyle(each), box = each.getBoundingClientRect();
+    return [each.tagName, each.textContent.slice(0, 20), Math.round(box.x), Math.round(box.width),
+            Math.round(box.height), ...(each.tagName === 'TR' ? [] : [style.textAlign, style.fontWeight])];
+})"""
+
+
+def test_views_look_alike_wherever_they_are(run: Run, browser: Any) -> None:
+    """In JupyterLab, whose rules for lists, tables and drawings are not ours, as on an empty page."""
+    views = [run, run.neurons, run.neuron(LAYER, 7), run.triggers(LAYER), run.neuron(LAYER, 7).contexts()]
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    for each in views:
+        looks = []
+        for style in ("", LAB):
+            body = f'<div class="jp-OutputArea-output jp-RenderedHTMLCommon">{each._repr_html_()}</div>'
+            page.set_content(f"<!doctype html><style>{style}</style><body>{body}")
+            looks.append(page.evaluate(LOOKS))
+        assert len(looks[0]) > 20
+        assert [pair for pair in zip(*looks, strict=True) if pair[0] != pair[1]] == []
+    page.close()
+
+
 # -- figures -----------------------------------------------------------------------------------------------------------
 
 

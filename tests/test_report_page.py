@@ -12,20 +12,7 @@ import numpy as np
 import pytest
 from report_payload import ASSETS, GRAMS, HOSTILE, SCRIPT, SCRIPTS, Made, make_page, make_run, render
 
-from neurolens.testing.browser import FLAGS, find_chromium
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = find_chromium()
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 NAMES = ("</title><script>window.hacked=4</script>", "\u202egnp.exe\u202c", "two\nlines & 'quotes' \"both\"")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

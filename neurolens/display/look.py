@@ -15,6 +15,7 @@ SPACE = "␣"  # what a space in a token's box is shown as, as in figures
 BAR = 4  # units that a bar of a spark is wide, its gap included
 HEIGHT = 36  # … and the spark is high
 
+# Rules for dl, dt, dd, tables and svg name two classes or more: JupyterLab has rules for all of these in outputs.
 # JupyterLab's colours where they are, else what the system asks for; pages that say which they are (JupyterLab's, VS
 # Code's, sphinx') go before the system
 _LIGHT = """--nl-fg:var(--jp-content-font-color1,#1c2128);--nl-muted:var(--jp-content-font-color2,#636c76);
@@ -42,9 +43,9 @@ max-width:1000px}
 .nl-head{font-size:15px;padding-bottom:5px;border-bottom:1px solid var(--nl-line);margin-bottom:7px}
 .nl-head b{font-weight:650;margin-right:.5em}
 .nl-muted,.nl-head span{color:var(--nl-muted)}
-.nl-facts{display:grid;grid-template-columns:max-content 1fr;gap:1px 14px;margin:0 0 6px}
-.nl-facts dt,.nl-facts dd{float:none;margin:0;padding:0;width:auto}
-.nl-facts dt{color:var(--nl-muted);font-weight:400}.nl-facts dd{overflow-wrap:anywhere}
+.nl-view dl.nl-facts{display:grid;grid-template-columns:max-content 1fr;gap:1px 14px;margin:0 0 6px}
+.nl-view .nl-facts dt,.nl-view .nl-facts dd{display:block;float:none;margin:0;padding:0;width:auto}
+.nl-view .nl-facts dt{color:var(--nl-muted);font-weight:400}.nl-facts dd{overflow-wrap:anywhere}
 .nl-chip{display:inline-block;padding:0 8px;margin:0 5px 2px 0;border-radius:9px;border:1px solid var(--nl-line);
 background:var(--nl-soft)}
 .nl-view details{margin:2px 0}.nl-view summary{cursor:pointer}
@@ -52,12 +53,13 @@ background:var(--nl-soft)}
 margin-left:.6em}.nl-fold>div{padding:2px 0 8px 16px}
 .nl-scroll{overflow-x:auto}
 .nl-view tr{background:none!important}
-.nl-view table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:12px;margin:2px 0;border:0}
-.nl-view th,.nl-view td{padding:2px 9px;text-align:right;white-space:nowrap;border:0;vertical-align:middle;
-background:none;color:var(--nl-fg)}
+.nl-view table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:12px;margin:2px 0;border:0;
+table-layout:auto}
+.nl-view th,.nl-view td{padding:2px 9px;text-align:right!important;white-space:nowrap;border:0;
+vertical-align:middle;background:none;color:var(--nl-fg);line-height:1.5}
 .nl-view thead th{border-bottom:1px solid var(--nl-line);font-weight:600;vertical-align:bottom}
 .nl-view th i{display:block;font-weight:400;font-style:normal;color:var(--nl-muted);font-size:11px}
-.nl-view tbody th{font-weight:400;color:var(--nl-muted)}.nl-view .nl-l{text-align:left}
+.nl-view tbody th{font-weight:400;color:var(--nl-muted)}.nl-view .nl-l{text-align:left!important}
 .nl-tok,.nl-win{font-family:var(--jp-code-font-family,ui-monospace,Menlo,Consolas,monospace);font-size:12px}
 .nl-tok{display:inline-block;white-space:pre;padding:0 5px;border-radius:5px;border:1px solid var(--nl-line);
 background:var(--nl-soft);line-height:1.5;max-width:100%;overflow:hidden;vertical-align:bottom}
@@ -81,8 +83,9 @@ margin-left:4px;font-variant-numeric:tabular-nums}
 .nl-here{outline:1.5px solid var(--nl-here);outline-offset:-1px;font-weight:650}
 .nl-sparks{display:flex;flex-wrap:wrap;gap:10px 26px;margin:5px 0}
 .nl-sparks figure{margin:0}.nl-sparks figcaption{font-size:12px}
-.nl-spark{display:block;fill:var(--nl-bar)}.nl-spark line{stroke:var(--nl-line);stroke-width:1}
-.nl-curve{width:100%;max-width:720px}
+.nl-view .nl-spark{display:block;height:37px;max-width:none;fill:var(--nl-bar)}
+.nl-spark line{stroke:var(--nl-line);stroke-width:1}
+.nl-view .nl-curve{width:100%;max-width:720px}
 .nl-meter{display:inline-block;width:60px;height:7px;border-radius:4px;background:var(--nl-line);margin-right:6px;
 overflow:hidden;vertical-align:middle}.nl-meter i{display:block;height:100%;background:var(--nl-bar)}
 """
