@@ -153,16 +153,14 @@ class Arrays:
 
         An analysis writes hundreds of them, which took 5 ms each. What comes last makes it an array.
         """
-        if self.place.exists(name):
-            self.place.remove(name)
+        self.place.remove(name)
         parent = name.rpartition("/")[0]
         if parent and not self.place.is_file(metadata_of(parent)):
             self._group.require_group(parent)
         whole = np.zeros(chunks, values.dtype)
         whole[tuple(slice(length) for length in values.shape)] = values
-        packed = ZSTD.encode(whole)
-        checksum = crc32c(packed).to_bytes(4, "little")
-        self.place.write("/".join([name, "c", *("0" for _ in chunks)]), bytes(packed) + checksum)
+        packed = bytes(ZSTD.encode(whole))
+        self.place.write("/".join([name, "c", *("0" for _ in chunks)]), packed + checksum(packed))
         metadata = json.loads(_metadata(values.dtype.str, values.ndim))
         metadata["chunk_grid"]["configuration"]["chunk_shape"] = chunks
         metadata |= {"shape": values.shape, "attributes": dict(attributes or {}), "dimension_names": dims}
@@ -182,6 +180,11 @@ def _create(create: Callable[..., Any], where: Any, **options: Any) -> Any:
     """An array by zarr: no filters, compressed, with a checksum; what is not written is 0."""
     codecs = [ZstdCodec(level=ZSTD.level), Crc32cCodec()]
     return create(where, filters=None, compressors=codecs, fill_value=0, **options)
+
+
+def checksum(content: bytes) -> bytes:
+    """The four bytes, a CRC-32C, that a chunk of this content ends with."""
+    return crc32c(content).to_bytes(4, "little")
 
 
 def metadata_of(name: str) -> str:

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import zarr
-from google_crc32c import value as crc32c
 
 from neurolens import NeurolensError, UsageError, first_line
-from neurolens.arrays import Arrays, writing
+from neurolens.arrays import Arrays, checksum, writing
 from neurolens.corpus import Block, blocks
 from neurolens.place import Place
 from neurolens.schema import row_bytes
@@ -160,7 +159,7 @@ class Bitmaps(Arrays):
         its checksum, the last four bytes, says."""
         try:
             content = self.place.read(f"layers/{layer:02d}/active/c/{part}/{block.index}")
-            wrong = None if content[-4:] == crc32c(content[:-4]).to_bytes(4, "little") else "its checksum is another"
+            wrong = None if content[-4:] == checksum(content[:-4]) else "its checksum is another"
         except OSError as error:
             content, wrong = b"", error.strerror
         if wrong:

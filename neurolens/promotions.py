@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from neurolens.tables import Table
+from neurolens.tables import OfLayer
 
 if TYPE_CHECKING:
     import pandas
-    import xarray
 
 WAYS = ("promoted", "suppressed")  # columns of ids, each with its projections beside it
 
 
-class Promotions(Table):
+class Promotions(OfLayer):
     """Columns `(row,)`, a row a projected neuron: `neuron`, and of its projections on the real vocabulary the mean and
     more; `(row, place)`: `promoted` and `suppressed`, ids of the tokens with the greatest and the least projection, the
     farthest first, −1 for none, with `promoted_projection` and `suppressed_projection`. docs/store.md has all.
-
-    layer    which layer's
-    content  ids → the bytes that they say
     """
-
-    def __init__(
-        self, name: str, *, layer: int, rows: int, content: Callable[[Sequence[int]], bytes], **header: Any
-    ) -> None:
-        super().__init__(name, coords={"row": range(rows)}, **header)
-        self.layer, self.content = layer, content
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row a neuron: `promoted` and `suppressed` what the tokens say, a tuple each, bytes that are no character as
@@ -43,15 +32,6 @@ class Promotions(Table):
 
         frame = pandas.DataFrame({name: tuples(name) if self[name].ndim > 1 else self[name] for name in self})
         return frame.rename_axis("row")
-
-    def to_xarray(self) -> xarray.Dataset:
-        """A dataset with the dimensions `row` and `place`, of ids."""
-        import xarray
-
-        return xarray.Dataset(
-            {name: (("row", "place")[: self[name].ndim], self[name]) for name in self},
-            attrs={"run": self.name, "layer": self.layer, "n_tokens": self.n_tokens},
-        )
 
     def __repr__(self) -> str:
         size = f"what {self.shape[0]:,} neurons of layer {self.layer} promote and suppress"

@@ -172,6 +172,8 @@ class Remote:
         return {}
 
     async def _remove(self, path: str) -> None:
+        if await self.find_kind(path) is None:  # mostly there is nothing
+            return
         with contextlib.suppress(FileNotFoundError):
             await self._files._rm(path, recursive=True)
         if left := await self._find(path):  # some file systems do not say that they must not

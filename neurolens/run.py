@@ -200,23 +200,23 @@ class Run:
         (docs/store.md has all columns). Raises NeurolensError if there is no such layer, or if n-grams are not
         analysed.
         """
-        self.store.require_layers([layer])
-        require(self.store, "ngrams")
-        folder = f"results/layers/{layer:02d}/triggers"
-        header, rows = self._header(self.store.names(folder), folder), len(self.store.read(f"{folder}/neuron"))
-        return Triggers(**header, layer=layer, rows=rows, content=lambda ids: self.vocabulary.content(ids))
+        return Triggers(**self._of_layer(layer, "ngrams", "triggers"))
 
     def updates(self, layer: int) -> Promotions:
         """What the projected neurons of a layer promote and suppress: columns `(row,)` or `(row, place)`.
 
         docs/store.md has all columns. Raises NeurolensError if there is no such layer, or if updates are not analysed.
         """
+        return Promotions(**{**self._of_layer(layer, "updates", "updates"), "rules": self.parts["updates"]})
+
+    def _of_layer(self, layer: int, part: str, name: str) -> dict[str, Any]:
+        """What a table of a layer is told."""
         self.store.require_layers([layer])
-        require(self.store, "updates")
-        folder = f"results/layers/{layer:02d}/updates"
-        header, rows = self._header(self.store.names(folder), folder), len(self.store.read(f"{folder}/neuron"))
-        header |= {"rules": self.parts["updates"], "content": lambda ids: self.vocabulary.content(ids)}
-        return Promotions(**header, layer=layer, rows=rows)
+        require(self.store, part)
+        folder = f"results/layers/{layer:02d}/{name}"
+        rows = len(self.store.read(f"{folder}/neuron"))
+        header = self._header(self.store.names(folder), folder)
+        return header | {"layer": layer, "rows": rows, "content": lambda ids: self.vocabulary.content(ids)}
 
     def examples(self, *, count: int = 8) -> Examples:
         """Well supported token detectors with what they respond to, promote and suppress; see `find_examples`.

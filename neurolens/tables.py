@@ -130,6 +130,31 @@ class Table(Mapping[str, np.ndarray]):
         return f"<{type(self).__name__} of {self.name}: {size}, {self.n_tokens:,} tokens: {', '.join(self)}>"
 
 
+class OfLayer(Table):
+    """A table of one layer: columns of the first of its `AXES`, or of both.
+
+    layer    which layer's
+    content  ids → the bytes that they say
+    """
+
+    AXES = ("row", "place")
+
+    def __init__(
+        self, name: str, *, layer: int, rows: int, content: Callable[[Sequence[int]], bytes], **header: Any
+    ) -> None:
+        super().__init__(name, coords={self.AXES[0]: range(rows)}, **header)
+        self.layer, self.content = layer, content
+
+    def to_xarray(self) -> xarray.Dataset:
+        """A dataset whose dimensions are the `AXES`."""
+        import xarray
+
+        return xarray.Dataset(
+            {name: (self.AXES[: self[name].ndim], self[name]) for name in self},
+            attrs={"run": self.name, "layer": self.layer, "n_tokens": self.n_tokens},
+        )
+
+
 class Neurons(Table):
     """Columns `(layer, neuron)`: `neurons["frequency"]`, `neurons["dead"]`, … (docs/store.md lists them).
 

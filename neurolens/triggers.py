@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from neurolens.tables import Table
+from neurolens.tables import OfLayer
 
 if TYPE_CHECKING:
     import pandas
-    import xarray
 
 
-class Triggers(Table):
+class Triggers(OfLayer):
     """Columns `(trigger,)`, a row a neuron and n-gram: `neuron`, `n`, `on` of `total` occurrences, `rate_lower` (the
     one-sided 95% Wilson bound of that rate, in [0, 1]), whether it is a `member` of the covering set and `covered`; and
     `tokens` `(trigger, gram)`, ids in reading order behind −1 where an n-gram is shorter. docs/store.md has all.
-
-    layer    which layer's
-    content  ids → the bytes that they say
     """
 
-    def __init__(
-        self, name: str, *, layer: int, rows: int, content: Callable[[Sequence[int]], bytes], **header: Any
-    ) -> None:
-        super().__init__(name, coords={"trigger": range(rows)}, **header)
-        self.layer, self.content = layer, content
+    AXES = ("trigger", "gram")
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row a trigger: `tokens` its ids as a tuple, `text` what they say, bytes that are no character as �."""
@@ -36,15 +27,6 @@ class Triggers(Table):
         texts = [self.content(ids).decode(errors="replace") for ids in tokens]
         columns |= {"tokens": pandas.Series(tokens, dtype=object), "text": pandas.Series(texts, dtype=object)}
         return pandas.DataFrame(columns).rename_axis("trigger")
-
-    def to_xarray(self) -> xarray.Dataset:
-        """A dataset with the dimensions `trigger` and `gram`."""
-        import xarray
-
-        return xarray.Dataset(
-            {name: (("trigger", "gram")[: self[name].ndim], self[name]) for name in self},
-            attrs={"run": self.name, "layer": self.layer, "n_tokens": self.n_tokens},
-        )
 
     def __repr__(self) -> str:
         size = f"{self.shape[0]:,} n-grams of neurons of layer {self.layer}"

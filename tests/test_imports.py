@@ -101,7 +101,7 @@ HOMES = {
     "tokenizers": {"testing.checkpoint", "demo.train"},
     "safetensors": {"weights"},
     "zarr": {"arrays", "bitmaps", "store", "remote"},
-    "google_crc32c": {"arrays", "bitmaps"},
+    "google_crc32c": {"arrays"},
     "numcodecs": {"arrays"},
     "xxhash": {"slots", "spool"},
     "dask": {"engine"},
@@ -111,7 +111,7 @@ HOMES = {
     "jinja2": {"report.page"},
     "markupsafe": {"report.page"},
     "pandas": {"tables", "context", "triggers", "promotions"},
-    "xarray": {"tables", "triggers", "promotions"},
+    "xarray": {"tables"},
 }
 ARRAYS_OF_COMPARISON = ("sizes", "factors", "lineage", "transitions", "estimates", "trends")
 # What these must not load, not even through others

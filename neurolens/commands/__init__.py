@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs: `--help` loads no torch, numpy 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,12 @@ command = partial(click.command, cls=Command)
 model_option = click.option(
     "--model", help="Where the run's checkpoint is now: a folder, or a name on the hub.  [as the run says]"
 )
+
+
+def tell(lines: Iterable[str]) -> None:
+    """What a command was asked for, a line each. It may name files and labels, which are anybody's."""
+    for line in lines:
+        click.echo("".join(pieces(line)))
 
 
 def say(line: str) -> None:

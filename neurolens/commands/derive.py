@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from neurolens.commands import LOCAL, RUN, command, facts, model_option, say
+from neurolens.commands import LOCAL, RUN, command, facts, model_option, say, tell
 from neurolens.options import FactorValues, Parts, emit, json_option
-from neurolens.terminal import pieces
 
 if TYPE_CHECKING:
     from neurolens.location import Where
@@ -143,13 +142,11 @@ def study(job: Path, output: Path | None, scheduler: str | None, dry_run: bool, 
         if as_json:
             emit({"runs": planned.facts()})
         else:
-            for line in planned.lines():
-                click.echo("".join(pieces(line)))
+            tell(planned.lines())
         click.get_current_context().exit(planned.exit_code)
     found = run_study(asked, folder, scheduler=scheduler, say=say)
     if as_json:
         emit(vars(found))
     else:
-        for line in found.lines():
-            click.echo("".join(pieces(line)))
+        tell(found.lines())
     click.get_current_context().exit(found.exit_code)

@@ -8,9 +8,8 @@ import click
 from click.core import ParameterSource
 
 from neurolens import UsageError
-from neurolens.commands import RUN, command, facts, say
+from neurolens.commands import RUN, command, facts, say, tell
 from neurolens.options import ByteSize, LayerList, ShardName, Share, TokenCount, emit, json_option
-from neurolens.terminal import pieces
 
 if TYPE_CHECKING:
     from neurolens.location import Where
@@ -203,8 +202,7 @@ def certify(
     if as_json:
         emit(certificate.to_dict())
     else:
-        for line in certificate.lines():
-            click.echo("".join(pieces(line)))
+        tell(certificate.lines())
     if run is not None:
         say(f"{run}: certified; 'neurolens info {run}' shows it from now on")
 
@@ -227,8 +225,7 @@ def verify(run: Where, model: str | None, spool: str | None, mend: bool, as_json
     if as_json:
         emit(found.to_dict())
     else:
-        for line in found.lines():
-            click.echo("".join(pieces(line)))
+        tell(found.lines())
     click.get_current_context().exit(found.exit_code)
 
 
